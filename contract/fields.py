@@ -1,0 +1,110 @@
+"""What a field of a settings Struct says about itself: title, help, unit, range and level of detail.
+
+Flags, forms, schemas and reference pages are derived from here, so that no list of fields is written twice.
+"""
+
+import types
+import typing
+from typing import Any, Literal
+
+import msgspec
+
+#: Who needs the field: everybody, people who tune, people who debug.
+Detail = Literal["basic", "advanced", "expert"]
+
+
+def field(
+    title: str,
+    text: str,
+    *,
+    unit: str | None = None,
+    detail: Detail = "basic",
+    schema: dict[str, Any] | None = None,
+    **limits: Any,
+) -> msgspec.Meta:
+    """The annotation of a settings field; `limits` are msgspec's (ge, le, gt, lt, min_length, pattern …),
+    `schema` is what JSON Schema should say beyond the type."""
+    extra = {"detail": detail} | ({"unit": unit} if unit else {})
+    shown = {f"x-{key}": value for key, value in extra.items()} | (schema or {})
+    return msgspec.Meta(title=title, description=text, extra_json_schema=shown, extra=extra, **limits)
+
+
+def one_of(*fields: str) -> dict[str, Any]:
+    """JSON Schema for: exactly one of these fields is given."""
+    return {"oneOf": [{"required": [name]} for name in fields]}
+
+
+class FieldSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of a settings Struct, as flags, forms and reference pages need it.
+
+    `annotation` is the bare type; `choices` are the values of a Literal; ranges are None where open.
+    """
+
+    name: str
+    annotation: Any
+    required: bool
+    default: Any
+    title: str
+    text: str
+    unit: str | None
+    detail: Detail
+    choices: tuple[str, ...]
+    limits: dict[str, float]
+
+    @property
+    def optional(self) -> bool:
+        """Whether None is a value of the field."""
+        return type(None) in typing.get_args(self.annotation)
+
+
+def describe(struct: type[msgspec.Struct]) -> tuple[FieldSpec, ...]:
+    """Every field of `struct`, in order."""
+    hints = typing.get_type_hints(struct, include_extras=True)
+    return tuple(_spec(field, hints[field.name]) for field in msgspec.structs.fields(struct))
+
+
+def _spec(field: msgspec.structs.FieldInfo, hint: Any) -> FieldSpec:
+    bare, metas = _unwrap(hint)
+    extra: dict[str, Any] = {}
+    for meta in metas:
+        extra |= meta.extra or {}
+    return FieldSpec(
+        name=field.name,
+        annotation=bare,
+        required=field.required,
+        default=_default(field),
+        title=_last(metas, "title") or field.name,
+        text=_last(metas, "description") or "",
+        unit=extra.get("unit"),
+        detail=extra.get("detail", "basic"),
+        choices=_choices(bare),
+        limits={
+            bound: limit for bound in ("gt", "ge", "lt", "le") if (limit := _last(metas, bound)) is not None
+        },
+    )
+
+
+def _unwrap(hint: Any) -> tuple[Any, list[msgspec.Meta]]:
+    if typing.get_origin(hint) is not typing.Annotated:
+        return hint, []
+    bare, *annotations = typing.get_args(hint)
+    return bare, [each for each in annotations if isinstance(each, msgspec.Meta)]
+
+
+def _last(metas: list[msgspec.Meta], name: str) -> Any:
+    values = [value for meta in metas if (value := getattr(meta, name)) is not None]
+    return values[-1] if values else None
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return None if field.default is msgspec.NODEFAULT else field.default
+
+
+def _choices(bare: Any) -> tuple[str, ...]:
+    if typing.get_origin(bare) is Literal:
+        return typing.get_args(bare)
+    if typing.get_origin(bare) in (typing.Union, types.UnionType):
+        return tuple(choice for arm in typing.get_args(bare) for choice in _choices(arm))
+    return ()

@@ -1,0 +1,1 @@
+"""Pure functions that host and kernel must agree on to the letter."""

@@ -1,0 +1,69 @@
+"""Paths on the wire and under roots, as pure functions of text; nothing here looks at a disk.
+
+JSON is Unicode, file names need not be. A path that is not valid Unicode travels as a `file:` URI whose bytes
+are percent-encoded (RFC 8089), which every language can write and read. In Python such a path carries lone
+surrogates (PEP 383).
+"""
+
+import posixpath
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
+
+from contract.errors import PathNotAbsolute
+
+_SCHEME: Final = "file://"
+#: File name endings of pictures, lower case. Decoding goes by content; this only chooses files in folders.
+IMAGE_SUFFIXES: Final = frozenset(
+    ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split()
+)
+
+
+def to_wire(path: str) -> str:
+    """`path` as it travels."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return _SCHEME + quote(path.replace("\\", "/").encode("utf-8", "surrogateescape"))
+    return path
+
+
+def from_wire(text: str) -> str:
+    """The path that `text` stands for. Raises PathNotAbsolute for a `file:` URI with a host."""
+    if not text.startswith("file:"):
+        return text
+    rest = text[len("file:") :]
+    path = rest[2:] if rest.startswith("//") else rest
+    if not path.startswith("/"):
+        raise PathNotAbsolute(f"`{text}` is no local file URI.", where=text)
+    return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+
+
+def is_windows(path: str) -> bool:
+    """Whether `path` is absolute as Windows writes paths."""
+    return path[1:3] in (":\\", ":/") or path.startswith("\\\\")
+
+
+def check_plain(path: str) -> None:
+    """Raises PathNotAbsolute unless `path` is absolute and free of `..` and NUL."""
+    if not (path.startswith("/") or is_windows(path)):
+        raise PathNotAbsolute(f"`{to_wire(path)}` is not an absolute path.")
+    parts = path.replace("\\", "/").split("/") if is_windows(path) else path.split("/")
+    if ".." in parts or "\0" in path:
+        raise PathNotAbsolute(f"`{to_wire(path)}` contains `..`; send the path that is meant.")
+
+
+def is_under(path: str, root: str) -> bool:
+    """Whether `path` is `root` or lies in it; both resolved and absolute, of one flavour."""
+    if is_windows(root):
+        path, root = (each.replace("\\", "/").casefold() for each in (path, root))
+    root = posixpath.normpath(root)
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def caption_path(image: str, extension: str) -> str:
+    """The caption file beside `image`: same folder, same stem."""
+    head, dot, tail = image.rpartition(".")
+    stem = (
+        head if dot and "/" not in tail and "\\" not in tail and head[-1:] not in ("", "/", "\\") else image
+    )
+    return stem + extension

@@ -1,0 +1,6 @@
+"""The engines behind the methods: what they compute, and nothing of the wire.
+
+An engine knows files, arrays and models, and the error tree; it knows no request, no job and no host.
+The heavy libraries (numpy, Pillow, onnxruntime, torch) are imported here and nowhere else in the kernel,
+and this package is imported only when a job needs it.
+"""

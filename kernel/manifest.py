@@ -1,0 +1,56 @@
+"""The pictures of a job: given inline, or in a manifest of JSON lines."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from contract.errors import FileMissing, FileUnreadable, ManifestInvalid, NoImages
+from contract.methods.job import ImageInputs, ManifestItem
+from kernel.roots import Roots
+
+_item = msgspec.json.Decoder(ManifestItem)
+
+
+class Picture(NamedTuple):
+    """A picture as the host named it, and where it really is."""
+
+    named: str
+    path: str
+
+
+def pictures_of(inputs: ImageInputs, roots: Roots) -> list[Picture]:
+    """Every picture of a job, each under the roots; whether it is there shows when it is read.
+
+    Raises PathNotAbsolute, PathOutsideRoots, ManifestInvalid, NoImages, FileMissing, FileUnreadable.
+    """
+    if inputs.manifest is not None:
+        return _listed(inputs.manifest, roots)
+    return [
+        Picture(named, roots.resolve(named, f"$.params.inputs.images[{index}]"))
+        for index, named in enumerate(inputs.images or ())
+    ]
+
+
+def _listed(manifest: str, roots: Roots) -> list[Picture]:
+    where = "$.params.inputs.manifest"
+    path = roots.resolve(manifest, where)
+    pictures = []
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                pictures.append(_picture(line, f"{manifest}:{number}", roots))
+    except FileNotFoundError:
+        raise FileMissing(f"The manifest `{manifest}` does not exist.", where=where) from None
+    except OSError as error:
+        raise FileUnreadable(f"The manifest `{manifest}` cannot be read.", where=where) from error
+    if not pictures:
+        raise NoImages(f"The manifest `{manifest}` lists no images.", where=where)
+    return pictures
+
+
+def _picture(line: bytes, where: str, roots: Roots) -> Picture:
+    try:
+        named = _item.decode(line).path
+    except msgspec.DecodeError as error:
+        raise ManifestInvalid(f"{where} is no manifest item: {error}.", where=where) from None
+    return Picture(named, roots.resolve(named, where))

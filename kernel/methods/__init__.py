@@ -1,0 +1,18 @@
+"""One file a method: params in, engine, outcome out. Engines are imported when a job needs them."""
+
+from collections.abc import Mapping
+
+from kernel.dispatch import Handler, JobHandler
+from kernel.methods import control, tag
+
+#: Control methods and queries, on the loop.
+HANDLERS: Mapping[str, Handler] = {
+    "control": control.order,
+    "roots/set": control.set_roots,
+    "job/get": control.get_job,
+    "model/unload": control.unload,
+    "probe": control.probe,
+    "shutdown": control.shutdown,
+}
+#: Jobs, each on a thread of its own.
+JOB_HANDLERS: Mapping[str, JobHandler] = {"tag": tag.run}

@@ -1,0 +1,229 @@
+"""`tag`: pictures through a tagger, results handed over as they come."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from contract.errors import JobCanceled, LorakeetError
+from contract.methods.job import FailedImage
+from contract.methods.tag import TaggedImage, TaggerModel, TagOutcome, TagParams, TagSettings
+from contract.rules import captions, paths
+from kernel.installation import cores
+from kernel.jobs import Job
+from kernel.manifest import Picture, pictures_of
+from kernel.session import Session
+
+if TYPE_CHECKING:
+    from kernel.engines.pictures import Prepared
+    from kernel.engines.tagger import Scores, Tagger
+
+#: Failures that the outcome repeats; every one of them has been reported by `partial`.
+MAX_FAILED: Final = 1_000
+#: Tags in one `partial` message; about a quarter of a megabyte.
+_TAGS_A_MESSAGE: Final = 4_000
+
+
+def run(params: TagParams, job: Job, session: Session) -> TagOutcome:
+    """Tag the pictures of `params`. Raises InputError, ResourceError, RuntimeFailure, JobCanceled."""
+    started = time.perf_counter()
+    pictures = pictures_of(params.inputs, job.roots)
+    job.progress("load", 0, len(pictures), unit="images")
+    folder, root, key = _locate(params.settings.model, job)
+    from kernel.engines import tagger
+
+    with session.models.use(
+        "tagger", _name(params.settings.model), key, lambda: tagger.load(folder, allowed_root=root)
+    ) as model:
+        tagging = _Tagging(model, pictures, params.settings, job, session.limits.max_image_pixels)
+        tagging.seconds["load_s"] = time.perf_counter() - started
+        tagging.run()
+    tagging.seconds["wall_s"] = time.perf_counter() - started
+    outcome = tagging.outcome()
+    if job.canceled and tagging.done < len(pictures):
+        raise JobCanceled(f"Canceled after {tagging.done} of {len(pictures)} images.", partial=outcome)
+    return outcome
+
+
+class _Tagging:
+    """One run over the pictures, and what it has come to so far."""
+
+    def __init__(
+        self, model: "Tagger", pictures: list[Picture], settings: TagSettings, job: Job, max_pixels: int
+    ) -> None:
+        self._model = model
+        self._pictures = pictures
+        self._settings = settings
+        self._job = job
+        self._max_pixels = max_pixels
+        self._floor = captions.lowest_score(settings)
+        self._lock = Lock()
+        self.done = 0
+        self.seconds = {"load_s": 0.0, "decode_s": 0.0, "run_s": 0.0, "wall_s": 0.0}
+        self._tagged = 0
+        self._failed: list[FailedImage] = []
+        self._failed_count = 0
+        self._counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Go through all pictures, until the end or until the job is canceled."""
+        import onnxruntime
+
+        from kernel.engines import pipeline
+
+        options = onnxruntime.RunOptions()
+        # A batch may take seconds on a CPU; onnxruntime ends it between two nodes.
+        self._job.cancel.add_done_callback(lambda _: setattr(options, "terminate", True))
+        total, plan = len(self._pictures), self._model.plan
+        self._job.progress("tag", 0, total, unit="images")
+        results = pipeline.stream(
+            list(pipeline.batches(total, self._settings.batch_size, plan.runners)),
+            self._prepare,
+            lambda items: self._run(items, options),
+            preparers=cores(),
+            runners=plan.runners,
+            stop=self._job.cancel,
+        )
+        for batch, (prepared, scores) in results:
+            self._report(batch, prepared, scores)
+            self.done += len(batch)
+            self._job.progress("tag", self.done, total, unit="images")
+
+    def outcome(self) -> TagOutcome:
+        """What there is so far."""
+        warnings = []
+        if self._model.fell_back:
+            warnings.append(
+                f"{self._model.fell_back} was asked for, the session runs on {self._model.provider}."
+            )
+        return TagOutcome(
+            tagged=self._tagged,
+            failed=self._failed,
+            failed_count=self._failed_count,
+            tag_counts=dict(self._counts.most_common()),
+            provider=self._model.provider,
+            timings={name: round(seconds, 4) for name, seconds in self.seconds.items()},
+            warnings=warnings,
+        )
+
+    def _prepare(self, index: int) -> "Prepared | LorakeetError":
+        from kernel.engines import pictures
+
+        started = time.thread_time()
+        try:
+            return pictures.prepare(
+                self._pictures[index].path,
+                self._model.size,
+                fast=self._settings.decode == "fast",
+                max_pixels=self._max_pixels,
+            )
+        except LorakeetError as error:
+            return error
+        finally:
+            self._spent("decode_s", time.thread_time() - started)
+
+    def _run(
+        self, items: "list[Prepared | LorakeetError]", options: Any
+    ) -> "tuple[list[Prepared | LorakeetError], Scores | None]":
+        pixels = [item.pixels for item in items if not isinstance(item, LorakeetError)]
+        started = time.perf_counter()
+        scores = self._model.scores(pixels, options) if pixels else None
+        self._spent("run_s", time.perf_counter() - started)
+        return items, scores
+
+    def _spent(self, name: str, seconds: float) -> None:
+        with self._lock:
+            self.seconds[name] += seconds
+
+    def _report(
+        self, batch: range, prepared: "list[Prepared | LorakeetError]", scores: "Scores | None"
+    ) -> None:
+        rows = iter(scores if scores is not None else ())
+        items: list[TaggedImage] = []
+        failed: list[FailedImage] = []
+        for index, item in zip(batch, prepared, strict=True):
+            if isinstance(item, LorakeetError):
+                failed.append(self._failure(index, item))
+            else:
+                items.append(self._item(index, item, next(rows)))
+        for part in _messages(items):
+            self._job.partial(part, [])
+        if failed:
+            self._job.partial([], failed)
+
+    def _item(self, index: int, picture: "Prepared", scores: "Scores") -> TaggedImage:
+        rating, tags = self._model.rating(scores), self._model.tags(scores, self._floor)
+        texts = captions.caption_tags(rating, tags, self._settings)
+        self._counts.update(texts)
+        self._tagged += 1
+        return TaggedImage(
+            index=index,
+            image=self._pictures[index].named,
+            width=picture.width,
+            height=picture.height,
+            caption=self._settings.separator.join(texts),
+            rating=rating,
+            tags=tags,
+        )
+
+    def _failure(self, index: int, error: LorakeetError) -> FailedImage:
+        named = self._pictures[index].named
+        error.where = named
+        failure = FailedImage(index=index, image=named, error=error.to_wire(job_id=self._job.job_id))
+        self._failed_count += 1
+        if len(self._failed) < MAX_FAILED:
+            self._failed.append(failure)
+        return failure
+
+
+def _messages(items: list[TaggedImage]) -> Iterator[list[TaggedImage]]:
+    """`items` in parts that make messages of moderate size."""
+    part: list[TaggedImage] = []
+    tags = 0
+    for item in items:
+        if part and tags + len(item.tags) > _TAGS_A_MESSAGE:
+            yield part
+            part, tags = [], 0
+        part.append(item)
+        tags += len(item.tags)
+    if part:
+        yield part
+
+
+def _name(model: TaggerModel) -> str:
+    if model.repo is None:
+        return f"tagger:{model.path}"
+    return f"tagger:{model.repo}" + (f"@{model.revision}" if model.revision else "")
+
+
+def _locate(model: TaggerModel, job: Job) -> tuple[str, str | None, tuple[Any, ...]]:
+    """Folder, where its links may lead, and a key that changes when its files do."""
+    from kernel.engines import tagger
+
+    if model.path is not None:
+        folder, root = job.roots.resolve(model.path, "$.params.settings.model.path"), None
+    else:
+        folder, root = _fetched(model, job)
+    files = tagger.files(folder)
+    for path in files if root is None else ():
+        job.roots.resolve(paths.to_wire(path), "$.params.settings.model.path")
+    stats = [os.stat(path) for path in files]
+    return folder, root, (folder, *((each.st_size, each.st_mtime_ns) for each in stats))
+
+
+def _fetched(model: TaggerModel, job: Job) -> tuple[str, str]:
+    from kernel.engines import hub, tagger
+
+    assert model.repo is not None
+
+    def progress(done: int, total: int) -> None:
+        if job.canceled:
+            raise hub.Stopped
+        job.progress("download", done, total or None, unit="bytes", message=model.repo)
+
+    try:
+        return hub.fetch(model.repo, [tagger.LABELS_FILE, tagger.MODEL_FILE], model.revision, progress)
+    except hub.Stopped:
+        raise JobCanceled("Canceled while the model was being fetched.") from None

@@ -1,0 +1,26 @@
+"""Puts the kernel together: reader, writer, session, and, once somebody has shaken hands, the loop."""
+
+import time
+
+from kernel.descriptors import Wire
+from kernel.inbox import Inbox
+from kernel.lifetime import EXIT_PARENT_GONE, Lifetime, Watch
+from kernel.reader import Reader
+from kernel.session import Session
+from kernel.writer import Writer
+
+
+def serve(wire: Wire, lifetime: Lifetime, watch: Watch) -> int:
+    """Serve one host until the kernel leaves; the exit code."""
+    writer = Writer(wire.writing, lost=lambda: lifetime.leave("nobody reads any more", EXIT_PARENT_GONE))
+    session = Session(lifetime, watch, writer)
+    inbox = Inbox()
+    writer.start()
+    Reader(wire.reading, session, inbox.put).start()
+    session.ready.wait()
+    if not lifetime.leaving:
+        from kernel.loop import run
+
+        run(session, inbox)
+    writer.close(timeout_s=max(0.0, lifetime.deadline - time.monotonic() - 0.5))
+    return lifetime.finish()

@@ -1,0 +1,1 @@
+"""What tests and benchmarks are made of: models, pictures; all generated, nothing downloaded."""
