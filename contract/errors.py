@@ -18,7 +18,8 @@ LorakeetError
 ├── InputError                 2xxx     what the user gave
 │   ├── PathError              20xx     ├── PathNotAbsolute ├── PathOutsideRoots ├── FileMissing
 │   │                                   ├── FileUnreadable ├── NoImages ├── CaptionCollision
-│   │                                   ├── CaptionUnreadable └── ManifestInvalid
+│   │                                   ├── CaptionUnreadable ├── ManifestInvalid
+│   │                                   └── FileUnwritable
 │   ├── ImageError             21xx     ├── ImageEmpty ├── ImageTruncated ├── ImageInvalid └── ImageTooLarge
 │   ├── ModelError             22xx     ├── ModelIncomplete ├── ModelMismatch ├── ModelExternalData
 │   │                                   ├── ModelNotOnnx ├── ModelInterface └── ModelNotFound
@@ -307,6 +308,13 @@ class ManifestInvalid(PathError):
 
     code = 2008
     kind = "manifest_invalid"
+
+
+class FileUnwritable(PathError):
+    """Raised when a file cannot be written: no permission, a read-only disk."""
+
+    code = 2009
+    kind = "file_unwritable"
 
 
 class ImageError(InputError):

@@ -43,17 +43,19 @@ def split(caption: str, separator: str) -> list[str]:
     return [tag for each in caption.split(separator.strip() or separator) if (tag := each.strip())]
 
 
-def combine(existing: str | None, new: str, mode: Existing, separator: str) -> str | None:
+def combine(
+    existing: str | None, new: str, mode: Existing, separator: str, *, first: Sequence[str] = ()
+) -> str | None:
     """What a caption file should hold, or None where it must stay as it is.
 
-    `existing` is the text of the file, None where there is none. Appending keeps the old tags in front and
-    adds those that are new.
+    `existing` is the text of the file, None where there is none. Appending keeps the old tags in their order
+    and adds those that are new; only what must open every caption, `first`, comes before them.
     """
     if existing is None or mode == "overwrite":
         return new
     if mode == "skip":
         return None
-    return separator.join(_unique([*split(existing, separator), *split(new, separator)]))
+    return separator.join(_unique([*first, *split(existing, separator), *split(new, separator)]))
 
 
 def same_tag(tag: str) -> str:

@@ -1,0 +1,5 @@
+"""`python -m orchestrator.cli`: the same as `lorakeet`."""
+
+from orchestrator.cli import main
+
+raise SystemExit(main())

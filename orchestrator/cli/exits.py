@@ -1,0 +1,50 @@
+"""What the exit code of a command says."""
+
+from enum import IntEnum
+
+from contract.errors import InputError, KernelError, LorakeetError, ProtocolError, SettingsInvalid
+
+
+class Exit(IntEnum):
+    """Exit codes; scripts may rely on them."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    REFUSED = 3
+    SOME_FAILED = 4
+    NO_KERNEL = 5
+    FAILED = 6
+    PROBLEMS = 7
+    UNAVAILABLE = 8
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+#: What each code means, for the help and the documentation.
+MEANINGS = {
+    Exit.DONE: "Everything asked for is done.",
+    Exit.BUG: "A bug in Lorakeet.",
+    Exit.USAGE: "A flag, setting or settings file is wrong.",
+    Exit.REFUSED: "The input cannot be used: folder, model, images. Nothing was changed.",
+    Exit.SOME_FAILED: "Done, but some images failed; each was named.",
+    Exit.NO_KERNEL: "The kernel is not installed, died, or did not answer. What was finished is kept.",
+    Exit.FAILED: "The job failed while it ran: memory, disk, download, a library.",
+    Exit.PROBLEMS: "`doctor` found problems.",
+    Exit.UNAVAILABLE: "The command does not exist in this version yet.",
+    Exit.INTERRUPTED: "Interrupted with Ctrl+C. What was finished is kept.",
+    Exit.TERMINATED: "Ended by SIGTERM. What was finished is kept.",
+}
+
+
+def exit_for(error: LorakeetError) -> Exit:
+    """The exit code of a command that ended with `error`."""
+    match error:
+        case SettingsInvalid() | ProtocolError():
+            return Exit.USAGE
+        case InputError():
+            return Exit.REFUSED
+        case KernelError():
+            return Exit.NO_KERNEL
+        case _:
+            return Exit.FAILED

@@ -1,0 +1,90 @@
+"""What a command shows: words and a bar for people, or one JSON event a line for programs."""
+
+import sys
+from typing import Any, TextIO
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from contract.errors import LorakeetError
+from contract.notifications import Progress as Step
+
+
+class Output:
+    """Where a command's words go. With `json`, stdout has events only and stderr nothing from us."""
+
+    def __init__(self, *, json: bool, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+        self.json = json
+        self._stdout = stdout or sys.stdout
+        self._errors = Console(file=stderr or sys.stderr, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def event(self, name: str, **fields: Any) -> None:
+        """An event for programs."""
+        if self.json:
+            line = msgspec.json.encode({"event": name, **fields})
+            self._stdout.write(line.decode() + "\n")
+            self._stdout.flush()
+
+    def say(self, text: str) -> None:
+        """A result for people."""
+        if not self.json:
+            self._stdout.write(printable(text) + "\n")
+            self._stdout.flush()
+
+    def note(self, text: str, style: str = "") -> None:
+        """Something people should know meanwhile."""
+        if not self.json:
+            self._errors.print(Text(printable(text), style=style))
+
+    def error(self, error: LorakeetError) -> None:
+        """Why the command ended."""
+        self.event("error", error=error.to_wire())
+        self.note(f"error: {error.message}", "bold red")
+        if error.hint:
+            self.note(f"  {error.hint}")
+        if tail := str(error.details.get("stderr_tail") or "").strip():
+            self.note("  The kernel's last words:", "dim")
+            self.note("\n".join(f"    {line}" for line in tail.splitlines()[-12:]), "dim")
+
+    def progress(self, step: Step) -> None:
+        """How far a job is; a bar on a terminal, nothing elsewhere."""
+        self.event("progress", **{name: getattr(step, name) for name in _SHOWN})
+        if self.json or not self._errors.is_terminal:
+            return
+        bar = self._started()
+        assert self._task is not None
+        rate = "" if step.rate is None or step.unit == "bytes" else f"{step.rate:.1f} {step.unit}/s"
+        bar.update(self._task, description=step.phase, completed=step.step, total=step.total, rate=rate)
+
+    def end_progress(self) -> None:
+        """Leave the bar as it is and go on below it."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _started(self) -> Progress:
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=self._errors,
+            )
+            self._task = self._bar.add_task("", total=None, rate="")
+            self._bar.start()
+        return self._bar
+
+
+_SHOWN = ("phase", "step", "total", "unit", "rate", "eta_s")
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal or a UTF-8 file cannot take: control characters and lone surrogates."""
+    kept = "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+    return kept.encode("utf-8", "backslashreplace").decode()
