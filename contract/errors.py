@@ -518,6 +518,8 @@ def from_wire(wire: WireError) -> LorakeetError:
         code=wire.code,
         kind=wire.data.kind,
         retryable=wire.data.retryable,
+        job_id=wire.data.job_id,
+        replayed=wire.data.replayed,
         partial=wire.data.partial,
         supported=wire.data.supported,
         trace_id=wire.data.trace_id,

@@ -116,7 +116,8 @@ class KernelClient:
         """
         job_id = str(params["job_id"])
         pending = _Pending(METHODS[method].result, sink)
-        self._jobs[job_id] = pending
+        # A job that is sent again while it runs is refused, and must not take the running one's sink away.
+        self._jobs.setdefault(job_id, pending)
         try:
             await self._send(method, params, pending)
             return await pending.outcome()
@@ -125,7 +126,8 @@ class KernelClient:
                 await self._end(job_id, pending)
             raise
         finally:
-            self._jobs.pop(job_id, None)
+            if self._jobs.get(job_id) is pending:
+                del self._jobs[job_id]
 
     async def cancel(self, job_id: str, mode: str = "graceful") -> CancelResult:
         """Ask a job to stop; it still answers."""
