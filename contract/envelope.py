@@ -118,8 +118,12 @@ def _params_no_object(request: Request) -> Malformed:
 
 
 def _malformed(line: bytes) -> Malformed:
-    """JSON, but no request: say which, and find the id if it can be trusted."""
-    value = msgspec.json.decode(line)
+    """No request: say why, and find the id if it can be trusted. What follows the first wrong value is unread
+    so far, and may be no JSON at all."""
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Malformed(ParseError("The line is not JSON in UTF-8."))
     if isinstance(value, list):
         return Malformed(InvalidRequest("Batches are not accepted; send one object a line."))
     if not isinstance(value, dict):
@@ -128,4 +132,6 @@ def _malformed(line: bytes) -> Malformed:
     trusted = given if isinstance(given, int | str) and not isinstance(given, bool) else None
     if "id" in value and given is not None and trusted is None:
         return Malformed(InvalidRequest("`id` must be a whole number, a string or null.", where="$.id"))
+    if not isinstance(value.get("jsonrpc", ""), str):
+        return Malformed(InvalidRequest('`jsonrpc` must be "2.0".', where="$.jsonrpc"), trusted)
     return Malformed(InvalidRequest("`method` must be a string.", where="$.method"), trusted)

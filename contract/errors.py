@@ -10,8 +10,7 @@ LorakeetError
 │   ├── NotInitialized         −32002
 │   └── JobCanceled            −32800
 ├── ContractError              1xxx     what was agreed
-│   ├── LevelUnsupported       1001
-│   ├── VersionUnsupported     1002
+│   ├── Unsupported                     ├── LevelUnsupported 1001 └── VersionUnsupported 1002
 │   ├── JobIdentityError       1003     ├── AlreadyRunning ├── JobConflict └── UnknownJob
 │   ├── Busy                   1004
 │   └── ShuttingDown           1005
@@ -31,14 +30,22 @@ LorakeetError
                                                         └── KernelTimeout
 
 `code` tells machines the family, `kind` is the slug that clients branch on. The text of an error is written
-for the user by whoever raises it; the text of foreign exceptions never travels. KernelError and its leaves
-are made by hosts about a kernel; no kernel sends them.
+for the user by whoever raises it; the text of foreign exceptions never travels. Those marked `by_host`, such
+as KernelError and its leaves, no kernel sends.
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
+
+#: Characters of a text that travel. Errors quote what a host sent; no path is longer than this.
+MAX_TEXT: Final = 8_192
+
+
+def cut(text: str) -> str:
+    """`text`, or its beginning where it is too long to travel."""
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} …"
 
 
 class ErrorData(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -73,6 +80,8 @@ class LorakeetError(Exception):
     code: ClassVar[int]
     kind: ClassVar[str]
     retryable: ClassVar[bool] = False
+    #: Whether hosts raise it by themselves and no kernel ever sends it.
+    by_host: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -93,12 +102,12 @@ class LorakeetError(Exception):
         data = ErrorData(
             kind=self.kind,
             retryable=self.retryable,
-            where=self.where,
+            where=None if self.where is None else cut(self.where),
             job_id=job_id,
-            hint=self.hint,
+            hint=None if self.hint is None else cut(self.hint),
             details=self.details,
         )
-        return WireError(code=self.code, message=self.message, data=data)
+        return WireError(code=self.code, message=cut(self.message), data=data)
 
 
 class ProtocolError(LorakeetError):
@@ -182,11 +191,8 @@ class ContractError(LorakeetError):
     """Raised when host and kernel do not agree: level, version, identity, or the moment."""
 
 
-class LevelUnsupported(ContractError):
-    """Raised when host and kernel have no contract level in common."""
-
-    code = 1001
-    kind = "level_unsupported"
+class Unsupported(ContractError):
+    """Raised when a number that was offered is none of `supported`."""
 
     def __init__(self, message: str, *, supported: list[int], where: str | None = None) -> None:
         super().__init__(message, where=where)
@@ -198,7 +204,14 @@ class LevelUnsupported(ContractError):
         return wire
 
 
-class VersionUnsupported(LevelUnsupported):
+class LevelUnsupported(Unsupported):
+    """Raised when host and kernel have no contract level in common."""
+
+    code = 1001
+    kind = "level_unsupported"
+
+
+class VersionUnsupported(Unsupported):
     """Raised when a payload has a version that the method does not know."""
 
     code = 1002
@@ -292,6 +305,7 @@ class NoImages(PathError):
 class CaptionCollision(PathError):
     """Raised when two images would share one caption file."""
 
+    by_host = True
     code = 2006
     kind = "caption_collision"
 
@@ -299,6 +313,7 @@ class CaptionCollision(PathError):
 class CaptionUnreadable(PathError):
     """Raised when an existing caption is not text in UTF-8, so that nothing can be appended to it."""
 
+    by_host = True
     code = 2007
     kind = "caption_unreadable"
 
@@ -313,6 +328,7 @@ class ManifestInvalid(PathError):
 class FileUnwritable(PathError):
     """Raised when a file cannot be written: no permission, a read-only disk."""
 
+    by_host = True
     code = 2009
     kind = "file_unwritable"
 
@@ -398,6 +414,7 @@ class ModelNotFound(ModelError):
 class SettingsInvalid(InputError):
     """Raised when a settings file, flag or environment variable cannot be understood."""
 
+    by_host = True
     code = 2301
     kind = "settings_invalid"
 
@@ -471,6 +488,8 @@ class DownloadFailed(RuntimeFailure):
 
 class KernelError(RuntimeFailure):
     """Raised by a host about its kernel."""
+
+    by_host = True
 
 
 class KernelDied(KernelError):

@@ -116,8 +116,10 @@ def _method(method: Method, components: dict[str, Any]) -> dict[str, Any]:
         ],
         "errors": [
             {"code": each.code, "message": each.kind}
-            for family in (*ANY_REQUEST, *method.errors)
-            for each in leaves(family)
+            for each in dict.fromkeys(
+                leaf for family in (*ANY_REQUEST, *method.errors) for leaf in leaves(family)
+            )
+            if not each.by_host
         ],
         "x-kind": method.kind,
         "x-idempotent": method.idempotent,
@@ -142,6 +144,7 @@ def _error(error: type[LorakeetError]) -> dict[str, Any]:
         "code": error.code,
         "kind": error.kind,
         "retryable": error.retryable,
+        "by_host": error.by_host,
         "summary": (error.__doc__ or "").strip(),
     }
 

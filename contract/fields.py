@@ -3,6 +3,8 @@
 Flags, forms, schemas and reference pages are derived from here, so that no list of fields is written twice.
 """
 
+import functools
+import operator
 import types
 import typing
 from typing import Any, Literal
@@ -30,8 +32,10 @@ def field(
 
 
 def one_of(*fields: str) -> dict[str, Any]:
-    """JSON Schema for: exactly one of these fields is given."""
-    return {"oneOf": [{"required": [name]} for name in fields]}
+    """JSON Schema for: exactly one of these fields is given; null is not."""
+    return {
+        "oneOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in fields]
+    }
 
 
 class FieldSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +89,14 @@ def _spec(field: msgspec.structs.FieldInfo, hint: Any) -> FieldSpec:
 
 
 def _unwrap(hint: Any) -> tuple[Any, list[msgspec.Meta]]:
-    if typing.get_origin(hint) is not typing.Annotated:
+    """The bare type, and the annotations on it or on an arm of its union."""
+    if typing.get_origin(hint) is typing.Annotated:
+        bare, *annotations = typing.get_args(hint)
+        return bare, [each for each in annotations if isinstance(each, msgspec.Meta)]
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint, []
-    bare, *annotations = typing.get_args(hint)
-    return bare, [each for each in annotations if isinstance(each, msgspec.Meta)]
+    arms, metas = zip(*map(_unwrap, typing.get_args(hint)), strict=True)
+    return functools.reduce(operator.or_, arms), [meta for each in metas for meta in each]
 
 
 def _last(metas: list[msgspec.Meta], name: str) -> Any:

@@ -52,10 +52,11 @@ def _methods() -> Iterator[str]:
 
 
 def _errors() -> Iterator[str]:
-    yield from _header("code", "kind", "repeat helps", "raised when")
+    yield from _header("code", "kind", "made by", "repeat helps", "raised when")
     for error in leaves():
         text = " ".join((error.__doc__ or "").split()).removeprefix("Raised when ")
-        yield _row(str(error.code), f"`{error.kind}`", "yes" if error.retryable else "no", text)
+        made_by = "host" if error.by_host else "kernel"
+        yield _row(str(error.code), f"`{error.kind}`", made_by, "yes" if error.retryable else "no", text)
 
 
 def _fields(struct: type[msgspec.Struct]) -> Iterator[str]:

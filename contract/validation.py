@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from contract.errors import InvalidParams
+from contract.errors import InvalidParams, cut
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ def invalid(problems: list[Problem]) -> InvalidParams:
     return InvalidParams(
         f"{first.where}: {first.message}{more}",
         where=first.where,
-        details={"problems": [msgspec.to_builtins(each) for each in problems]},
+        details={"problems": [{"where": cut(each.where), "message": cut(each.message)} for each in problems]},
     )
 
 
@@ -99,8 +99,9 @@ def _struct(value: Mapping[str, Any], struct: type[msgspec.Struct], path: str) -
         elif each.required:
             yield Problem(f"{path}.{name}", "is required")
     if config.forbid_unknown_fields:
-        for name in value.keys() - known.keys() - {config.tag_field}:
-            yield Problem(f"{path}.{name}", "is not a known field")
+        for name in value:
+            if name not in known and name != config.tag_field:
+                yield Problem(f"{path}.{name}", "is not a known field")
 
 
 def _bare(wanted: Any, value: Any) -> Any:

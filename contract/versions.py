@@ -10,7 +10,7 @@ import msgspec
 
 from contract.base import Params
 from contract.errors import VersionUnsupported
-from contract.validation import Problem, decode, invalid
+from contract.validation import Contradiction, Problem, decode, invalid
 
 P = TypeVar("P", bound=Params)
 
@@ -25,8 +25,8 @@ _peek = msgspec.json.Decoder(_Peek)
 class Payload(Generic[P]):
     """The versions of one method's params, oldest first.
 
-    `upgrades[n]` turns version n into n + 1; `downgrades[n]` turns a result of version n + 1 into one of n,
-    where they differ at all.
+    `upgrades[n]` turns version n into n + 1, or raises Contradiction; `downgrades[n]` turns a result of
+    version n + 1 into one of n, where they differ at all.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Payload(Generic[P]):
         try:
             for step in range(version, self.version):
                 params = self._upgrades[step](params)
-        except ValueError as error:
-            raise invalid([Problem("$.params", str(error))]) from None
+        except Contradiction as error:
+            raise invalid([Problem(f"$.params.{field}", text) for field, text in error.problems]) from None
         return params, version
 
     def result_for(self, version: int, result: Any) -> Any:
@@ -75,9 +75,9 @@ class Payload(Generic[P]):
             return self.version
         version = _peek.decode(raw).v
         if isinstance(version, bool) or not isinstance(version, int) or version not in self.structs:
-            known = self.versions
+            known, given = self.versions, msgspec.json.encode(version).decode()
             raise VersionUnsupported(
-                f"Payload version {version!r} is not known; this kernel accepts {known}.",
+                f"Payload version {given} is not known; this kernel accepts {known}.",
                 supported=known,
                 where="$.params.v",
             )

@@ -1,21 +1,25 @@
 """`lorakeet-kernel`: guard the descriptors, watch the parent, serve, exit with a code.
 
-Exit codes: 0 asked to (`exit`, end of stdin, SIGTERM, SIGINT), 1 bug, 3 parent gone, 4 no handshake.
-`--contract` prints the OpenRPC document instead.
+Exit codes: 0 asked to (`exit`, end of stdin, SIGTERM, SIGINT), 1 bug, or jobs that did not end within the
+grace, 3 parent gone, 4 `initialize` was refused; 128 + n at a signal n while the kernel is leaving already. A
+signal before the watch is up ends the process as the system does. `--contract` prints the OpenRPC document.
 """
 
 import os
+import signal
 import sys
 from typing import NoReturn
-
-from kernel import descriptors
-from kernel.lifetime import EXIT_BUG, Lifetime, Watch
 
 
 def main() -> int:
     """Be a kernel. Nothing from outside the standard library is imported before the wire is safe."""
     if "--contract" in sys.argv[1:]:
         return _print_contract()
+    # Until the watch takes signals over, Ctrl+C would be a traceback of KeyboardInterrupt.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from kernel import descriptors
+    from kernel.lifetime import EXIT_BUG, Lifetime, Watch
+
     wire = descriptors.take()
     lifetime = Lifetime()
     watch = Watch(lifetime)
@@ -30,11 +34,10 @@ def main() -> int:
 
 
 def _leave(code: int) -> NoReturn:
-    """End now: a thread inside a native call must not hold up a process that has said all it had to say."""
-    try:
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        pass
+    """End now: a thread inside a native call must not hold up a process that has said all it had to say.
+
+    Nothing is flushed: stderr is buffered by the line only, and a host that does not read it would block us.
+    """
     os._exit(code)
 
 

@@ -24,6 +24,10 @@ def take() -> Wire:
     """Move the wire to private descriptors. To be called once, first of all."""
     _ensure_stderr()
     wire = Wire(os.dup(_STDIN), os.dup(_STDOUT))
+    if sys.platform != "win32":
+        # A launcher may leave its pipes non-blocking; the threads that own the wire wait for it.
+        for fd in wire:
+            os.set_blocking(fd, True)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, _STDIN)
     os.close(null)
@@ -43,6 +47,8 @@ def _ensure_stderr() -> None:
         if null != _STDERR:
             os.dup2(null, _STDERR)
             os.close(null)
+    if sys.stderr is None:
+        sys.stderr = open(_STDERR, "w", buffering=1, encoding="utf-8", closefd=False)
 
 
 def _make_binary(wire: Wire) -> None:

@@ -14,10 +14,10 @@ from jsonrpcserver import Error, Result, async_dispatch
 from jsonrpcserver import Success as Succeeded
 
 from contract.envelope import Failure, Id, Request, encode
-from contract.errors import InvalidParams, JobCanceled, VersionUnsupported, WireError
+from contract.errors import InvalidParams, JobCanceled, LorakeetError, ShuttingDown, WireError
 from contract.methods.registry import METHODS, Method
 from kernel.jobs import Job
-from kernel.session import Session
+from kernel.session import Session, decode_params
 from kernel.trace import wire_error
 
 
@@ -70,13 +70,18 @@ class Dispatcher:
             return _failure(request.id, wire_error(error))
         return bytes(answer)
 
+    def give_up(self, request: Request, job: Job | None) -> bytes:
+        """The line that answers `request` when the grace is over before its handler is done."""
+        late = ShuttingDown("The kernel is leaving.").to_wire()
+        return _failure(request.id, late if job is None or job.error is None else job.error)
+
 
 def as_method(method: Method, handler: Handler) -> Method_:
     """`handler` of a Struct as jsonrpcserver wants it."""
 
     async def call(context: Call, raw: bytes) -> Result:
         try:
-            params, _ = method.payload.decode(raw)
+            params, _ = decode_params(method, raw)
             return Succeeded(await handler(params, context.session))
         except Exception as error:  # noqa: BLE001  the boundary where exceptions become wire errors
             return _error(wire_error(error))
@@ -90,13 +95,15 @@ def as_job(method: Method, handler: JobHandler) -> Method_:
     async def call(context: Call, raw: bytes) -> Result:
         session, job = context
         try:
-            params, version = method.payload.decode(raw)
-        except (InvalidParams, VersionUnsupported) as error:
+            params, version = decode_params(method, raw)
+            if job is None:
+                # Of a key that comes twice, the one decoder takes the last, the other looks at both.
+                raise InvalidParams("`job_id` or `attempt` comes twice, once wrong.", where="$.params")
+        except LorakeetError as error:
             if job is not None:
                 session.jobs.forget(job)
                 job.end(error=error.to_wire(job_id=job.job_id))
             return _error(wire_error(error))
-        assert job is not None, "params that decode have a job id that the reader has seen"
         if version < method.payload.version:
             _deprecate(session, method, version)
         return await _run(method, handler, params, version, context)

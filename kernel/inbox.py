@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from contract.envelope import Request
+from contract.errors import ShuttingDown
 from kernel.jobs import Job
 
 Take = Callable[[Request, Job | None, Callable[[], None]], object]
@@ -16,9 +17,13 @@ class Inbox:
         self._lock = threading.Lock()
         self._waiting: list[tuple[Request, Job | None, Callable[[], None]]] = []
         self._take: Take | None = None
+        self._closed = False
 
     def put(self, request: Request, job: Job | None, written: Callable[[], None]) -> None:
+        """Raises ShuttingDown once nobody takes requests any more."""
         with self._lock:
+            if self._closed:
+                raise ShuttingDown("This kernel is leaving.")
             if self._take is None:
                 self._waiting.append((request, job, written))
             else:
@@ -31,3 +36,8 @@ class Inbox:
                 take(*item)
             self._waiting.clear()
             self._take = take
+
+    def close(self) -> None:
+        """Refuse what comes from here on."""
+        with self._lock:
+            self._closed = True

@@ -7,7 +7,6 @@ always finds it.
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -35,6 +34,8 @@ class Job:
         writer: Writer,
         progress_hz: float,
     ) -> None:
+        from concurrent.futures import Future  # 4 ms, since it loads logging; `initialize` needs no job
+
         self.job_id = job_id
         self.attempt = attempt
         self.method = method
@@ -51,7 +52,8 @@ class Job:
         self.orders: SimpleQueue[str] = SimpleQueue()
         self._writer = writer
         self._stream = Stream()
-        self._interval_s = 1 / progress_hz
+        #: Seconds between two messages of a kind.
+        self.interval_s = 1 / progress_hz
         self._phase: tuple[str, float, int] = ("", 0.0, 0)
         self._said_at = 0.0
 
@@ -71,6 +73,10 @@ class Job:
             return "succeeded"
         return "canceled" if self.error.data.kind == "canceled" else "failed"
 
+    def continue_after(self, previous: "Job") -> None:
+        """Number on from the attempt before: `seq` increases over the whole job."""
+        self._stream.seq = previous._stream.seq
+
     def progress(
         self,
         phase: str,
@@ -86,7 +92,7 @@ class Job:
         if is_new:
             self._phase = (phase, now, step)
         self.progress_now = self._progress(phase, step, total, unit, message, now)
-        if is_new or step == total or now - self._said_at >= self._interval_s:
+        if is_new or step == total or now - self._said_at >= self.interval_s:
             self._said_at = now
             self._writer.progress(self.progress_now, self._stream)
 
@@ -175,6 +181,8 @@ class Jobs:
                     details={"running": [each.job_id for each in running]},
                     hint="Wait for the job to end, or start another kernel.",
                 )
+            if known is not None:
+                job.continue_after(known)
             self._jobs[job.job_id] = job
             self._jobs.move_to_end(job.job_id)
             self._forget_oldest()
@@ -216,6 +224,8 @@ class Jobs:
 
 def request_cancel(job: Job, mode: CancelMode) -> None:
     """Ask a job to stop; asking again changes nothing."""
+    from concurrent.futures import InvalidStateError
+
     with suppress(InvalidStateError):
         job.cancel.set_result(mode)
 

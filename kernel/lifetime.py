@@ -19,6 +19,8 @@ GRACE_S: Final = 10.0
 #: Seconds between two looks at the parent.
 WATCH_S: Final = 1.0
 
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
 EXIT_ASKED: Final = 0
 EXIT_BUG: Final = 1
 EXIT_PARENT_GONE: Final = 3
@@ -87,10 +89,11 @@ class Watch:
         self._signaled: int | None = None
         self._wake, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._remember)
+        # Before the handlers, or a signal that comes in between would wake nobody.
         if sys.platform != "win32":
             signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, self._remember)
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def also(self, pid: int) -> None:
@@ -123,7 +126,9 @@ class Watch:
             number, self._signaled = self._signaled, None
             return number
         ready, _, _ = select.select([self._wake], [], [], WATCH_S)
-        return os.read(self._wake, 1)[0] if ready else None
+        number = os.read(self._wake, 1)[0] if ready else None
+        # The descriptor wakes for every signal that anybody handles in Python.
+        return number if number in _SIGNALS else None
 
 
 def _is_alive(pid: int) -> bool:
@@ -131,11 +136,21 @@ def _is_alive(pid: int) -> bool:
         return _is_alive_on_windows(pid)
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether the process is dead and its exit code not yet fetched. Known on Linux only; elsewhere False."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field, a name in brackets, may hold anything; the state follows it.
+            return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
+    except OSError:
+        return False
 
 
 def _is_alive_on_windows(pid: int) -> bool:

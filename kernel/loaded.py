@@ -55,7 +55,10 @@ class LoadedModels:
     def _load(self, kind: str, name: str, key: Hashable, load: Callable[[], Any]) -> _Model:
         # The old model goes before the new one comes: both together may not fit into memory.
         with self._lock:
-            self._models.pop(kind, None)
+            gone = self._models.pop(kind, None)
+        if gone is not None:
+            self._changed()
+            del gone
         model = _Model(kind, name, key, load())
         with self._lock:
             self._models[kind] = model

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from contract.envelope import Request
@@ -32,7 +33,11 @@ async def _run(session: Session, inbox: Inbox) -> None:
     leaving = anyio.Event()
 
     async def answer(request: Request, job: Job | None, written: Callable[[], None]) -> None:
-        line = await dispatcher.answer(request, job)
+        try:
+            line = await dispatcher.answer(request, job)
+        except anyio.get_cancelled_exc_class():
+            session.writer.reply(dispatcher.give_up(request, job), written)
+            raise
         session.writer.reply(line, written)
 
     async with anyio.create_task_group() as tasks:
@@ -41,6 +46,9 @@ async def _run(session: Session, inbox: Inbox) -> None:
         tasks.start_soon(_announce, session)
         await leaving.wait()
         session.jobs.accepting = False
+        inbox.close()
+        # What came in before gets its task now.
+        await anyio.lowlevel.checkpoint()
         session.jobs.cancel_all()
         tasks.cancel_scope.deadline = anyio.current_time() + session.lifetime.grace_s - _RESERVE_S
 

@@ -1,11 +1,14 @@
 """The pictures of a job: given inline, or in a manifest of JSON lines."""
 
+import os
+import stat
 from typing import NamedTuple
 
 import msgspec
 
-from contract.errors import FileMissing, FileUnreadable, ManifestInvalid, NoImages
+from contract.errors import FileMissing, FileUnreadable, InvalidParams, ManifestInvalid, NoImages
 from contract.methods.job import ImageInputs, ManifestItem
+from contract.validation import decode
 from kernel.roots import Roots
 
 _item = msgspec.json.Decoder(ManifestItem)
@@ -36,6 +39,9 @@ def _listed(manifest: str, roots: Roots) -> list[Picture]:
     path = roots.resolve(manifest, where)
     pictures = []
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            # Opening a FIFO would wait for ever.
+            raise FileUnreadable(f"The manifest `{manifest}` is not a file.", where=where)
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 pictures.append(_picture(line, f"{manifest}:{number}", roots))
@@ -51,6 +57,18 @@ def _listed(manifest: str, roots: Roots) -> list[Picture]:
 def _picture(line: bytes, where: str, roots: Roots) -> Picture:
     try:
         named = _item.decode(line).path
-    except msgspec.DecodeError as error:
-        raise ManifestInvalid(f"{where} is no manifest item: {error}.", where=where) from None
+    except msgspec.ValidationError:
+        raise ManifestInvalid(f"{where} is no manifest item: {_wrong_with(line)}.", where=where) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ManifestInvalid(f"{where} is no manifest item: it is not JSON in UTF-8.", where=where) from None
     return Picture(named, roots.resolve(named, where))
+
+
+def _wrong_with(line: bytes) -> str:
+    try:
+        decode(msgspec.json.decode(line), ManifestItem)
+    except InvalidParams as error:
+        return error.message
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "it is not JSON in UTF-8"
+    return "it is not understood"

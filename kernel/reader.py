@@ -10,20 +10,21 @@ from typing import Any, Final
 import msgspec
 
 from contract.envelope import Failure, Id, Malformed, Request, Success, decode_request, encode
-from contract.errors import LineTooLong, MethodNotFound
+from contract.errors import LineTooLong, MethodNotFound, ParseError, ShuttingDown
 from contract.framing import LineSplitter, Skipped
 from contract.methods.job import JobPeek
 from contract.methods.registry import METHODS
 from kernel.jobs import Job
-from kernel.session import Session
-from kernel.trace import wire_error
+from kernel.lifetime import EXIT_BUG
+from kernel.session import UNREADABLE, Session
+from kernel.trace import report, wire_error
 
 _CHUNK: Final = 64 * 1024
 #: Seconds between two looks whether a host that reads no answers is still there at all.
 _PATIENCE_S: Final = 0.5
 
 #: Takes a request that the reader does not answer itself, the job it was registered as, and what to call
-#: once its answer is written.
+#: once its answer is written. Raises ShuttingDown.
 Handover = Callable[[Request, Job | None, Callable[[], None]], None]
 
 
@@ -50,6 +51,9 @@ class Reader:
             self._session.host_left("stdin ended")
         except OSError:
             self._session.host_left("stdin failed")
+        except Exception as error:  # noqa: BLE001  the top of a thread: a kernel that hears nothing must not stay
+            report(error)
+            self._session.lifetime.leave("the reader has a bug", EXIT_BUG)
 
     def _take(self, line: bytes | Skipped) -> None:
         """Answer one line, or see to it that it is answered; a notification gives its room back at once."""
@@ -68,6 +72,8 @@ class Reader:
             self._handle(request, request_id)
         except Malformed as malformed:
             self._reply(Failure(id=malformed.id, error=malformed.error.to_wire()))
+        except UNREADABLE:
+            self._reply(Failure(id=request_id, error=ParseError("The line is not JSON in UTF-8.").to_wire()))
         except Exception as error:  # noqa: BLE001  the boundary: whatever happened, the request is answered
             self._reply(Failure(id=request_id, error=wire_error(error)))
 
@@ -88,8 +94,13 @@ class Reader:
         job = self._register(request, raw) if method.kind == "job" else None
         if job is not None and job.ended:
             self._reply(_replay(job, request_id))
-        else:
+            return
+        try:
             self._hand_over(request, job, self._open_requests.release)
+        except ShuttingDown:
+            if job is not None:
+                session.jobs.forget(job)
+            raise
 
     def _register(self, request: Request, raw: bytes) -> Job | None:
         try:

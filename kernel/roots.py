@@ -15,6 +15,12 @@ class Roots:
         self.paths = [_plain(each, f"{where}[{index}]") for index, each in enumerate(granted)]
         self._folders: dict[str, str] = {}
 
+    def afresh(self) -> "Roots":
+        """The same roots for another job, which looks for itself where links lead by then."""
+        roots = Roots([])
+        roots.paths = self.paths
+        return roots
+
     def resolve(self, text: str, where: str) -> str:
         """The real path of what `text` names on the wire; the file itself need not exist.
 

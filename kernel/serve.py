@@ -4,7 +4,7 @@ import time
 
 from kernel.descriptors import Wire
 from kernel.inbox import Inbox
-from kernel.lifetime import EXIT_PARENT_GONE, Lifetime, Watch
+from kernel.lifetime import EXIT_BUG, EXIT_PARENT_GONE, Lifetime, Watch
 from kernel.reader import Reader
 from kernel.session import Session
 from kernel.writer import Writer
@@ -12,13 +12,18 @@ from kernel.writer import Writer
 
 def serve(wire: Wire, lifetime: Lifetime, watch: Watch) -> int:
     """Serve one host until the kernel leaves; the exit code."""
-    writer = Writer(wire.writing, lost=lambda: lifetime.leave("nobody reads any more", EXIT_PARENT_GONE))
+    writer = Writer(
+        wire.writing,
+        lost=lambda: lifetime.leave("nobody reads any more", EXIT_PARENT_GONE),
+        broken=lambda: lifetime.leave("the writer has a bug", EXIT_BUG),
+    )
     session = Session(lifetime, watch, writer)
     inbox = Inbox()
     writer.start()
     Reader(wire.reading, session, inbox.put).start()
     session.ready.wait()
-    if not lifetime.leaving:
+    if session.level is not None:
+        # Even if the kernel leaves already: what was read before the end of stdin gets its answer.
         from kernel.loop import run
 
         run(session, inbox)

@@ -7,12 +7,12 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from contract import COMPATIBLE_LEVEL
-from contract.errors import InvalidRequest, NotInitialized, UnknownJob
+from contract.errors import InvalidRequest, NotInitialized, ParseError, UnknownJob
 from contract.handshake import (
     InitializeParams,
     InitializeResult,
@@ -23,7 +23,7 @@ from contract.handshake import (
 )
 from contract.methods.control import CancelParams, CancelResult, NoParams, PingParams, Pong, Status
 from contract.methods.job import JobPeek
-from contract.methods.registry import CAPABILITIES, METHODS
+from contract.methods.registry import CAPABILITIES, METHODS, Method
 from contract.notifications import KernelState
 from contract.rules.identity import params_digest
 from kernel import __version__
@@ -32,6 +32,18 @@ from kernel.lifetime import EXIT_HANDSHAKE, Lifetime, Watch
 from kernel.loaded import LoadedModels
 from kernel.roots import Roots
 from kernel.writer import Writer
+
+#: What decoding raises for JSON that cannot be taken in whole: bytes that are no UTF-8, numbers beyond a
+#: double, nesting beyond the stack. The envelope leaves params raw, so it may show as late as there.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode_params(method: Method, raw: bytes) -> tuple[Any, int]:
+    """The params of `method`, and their version. Raises ParseError, InvalidParams and VersionUnsupported."""
+    try:
+        return method.payload.decode(raw)
+    except UNREADABLE:
+        raise ParseError("The params are not JSON in UTF-8.", where="$.params") from None
 
 
 class Session:
@@ -46,11 +58,12 @@ class Session:
         self.roots = Roots([])
         self.level: int | None = None
         self.state: KernelState | None = None
-        self.models = LoadedModels(changed=self._models_changed)
+        self.models = LoadedModels(changed=self.announce)
         self.ready = threading.Event()
+        self._announcing = threading.Lock()
         self._watch = watch
         self.deprecations_told: set[tuple[str, int]] = set()
-        self._was_refused = False
+        self._was_tried = False
         self._answers: Mapping[str, Callable[[Any], Any]] = {
             "initialize": self._initialize,
             "ping": self._ping,
@@ -65,9 +78,11 @@ class Session:
 
     def answer(self, method: str, raw: bytes) -> Any:
         """The result of a method that the reader answers. Raises LorakeetError."""
-        if method != "initialize":
+        if method == "initialize":
+            self._was_tried = True
+        else:
             self.require_handshake()
-        params, _ = METHODS[method].payload.decode(raw)
+        params, _ = decode_params(METHODS[method], raw)
         return self._answers[method](params)
 
     def require_handshake(self) -> None:
@@ -82,7 +97,7 @@ class Session:
 
     def host_left(self, how: str) -> None:
         """Leave, because the host asked or went away."""
-        code = EXIT_HANDSHAKE if self._was_refused and self.level is None else 0
+        code = EXIT_HANDSHAKE if self._was_tried and self.level is None else 0
         self.lifetime.leave(how, code)
 
     def admit(self, method: str, raw: bytes, peek: JobPeek) -> Job:
@@ -92,26 +107,26 @@ class Session:
             attempt=peek.attempt,
             method=method,
             digest=params_digest(raw),
-            roots=self.roots,
+            roots=self.roots.afresh(),
             writer=self.writer,
             progress_hz=self.limits.progress_hz,
         )
         return self.jobs.admit(job)
 
-    def announce(self, state: KernelState) -> None:
-        """Send `kernel/state` if it says something new."""
-        if state != self.state:
-            self.state = state
-            self.writer.state(state)
-
-    def _models_changed(self) -> None:
-        if self.state is not None:
-            self.announce(msgspec.structs.replace(self.state, loaded=self.models.names))
+    def announce(self, found: KernelState | None = None) -> None:
+        """Send what was found, or else the last state, with the models of now, if it says something new."""
+        with self._announcing:
+            state = found or self.state
+            if state is None:
+                return
+            state = msgspec.structs.replace(state, loaded=self.models.names)
+            if state != self.state:
+                self.state = state
+                self.writer.state(state)
 
     def _initialize(self, params: InitializeParams) -> InitializeResult:
         if self.level is not None:
             raise InvalidRequest("`initialize` is sent only once.")
-        self._was_refused = True
         level = choose_level(params.contract.levels)
         self.roots = Roots(params.roots)
         self.limits = decode_limits(params.limits)

@@ -3,15 +3,27 @@
 import sys
 import traceback
 import uuid
+from contextlib import suppress
 
-from contract.errors import DiskFull, InternalError, LorakeetError, OutOfMemory, WireError
+from contract.errors import (
+    DependencyMissing,
+    DiskFull,
+    InternalError,
+    LorakeetError,
+    OutOfMemory,
+    WireError,
+)
+from contract.rules import paths
 
 _NO_SPACE = 28  # errno.ENOSPC
 
 
 def wire_error(error: BaseException, *, job_id: str | None = None) -> WireError:
     """`error` as it travels. What is no LorakeetError goes to stderr with its traceback."""
-    return _ours(error).to_wire(job_id=job_id)
+    ours = _ours(error)
+    if ours.where is not None:
+        ours.where = paths.to_wire(ours.where)
+    return ours.to_wire(job_id=job_id)
 
 
 def _ours(error: BaseException) -> LorakeetError:
@@ -22,6 +34,10 @@ def _ours(error: BaseException) -> LorakeetError:
         return OutOfMemory("Memory ran out.", hint="Use a smaller batch size or smaller pictures.")
     if isinstance(error, OSError) and error.errno == _NO_SPACE:
         return DiskFull("The disk is full.")
+    if isinstance(error, ModuleNotFoundError) and (name := _third_party(error)):
+        return DependencyMissing(
+            f"`{name}` is not installed (trace {trace_id}).", hint='pip install "lorakeet[kernel]"'
+        )
     return InternalError("The kernel has a bug; its stderr has the details.", trace_id=trace_id)
 
 
@@ -29,6 +45,13 @@ def report(error: BaseException) -> str:
     """Write the traceback to stderr; the id under which it stands there."""
     trace_id = uuid.uuid4().hex[:12]
     lines = traceback.format_exception(error)
-    sys.stderr.write(f"[trace {trace_id}]\n{''.join(lines)}")
-    sys.stderr.flush()
+    # A host that has closed stderr does without; it still gets its answer.
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"[trace {trace_id}]\n{''.join(lines)}")
     return trace_id
+
+
+def _third_party(error: ModuleNotFoundError) -> str | None:
+    """The package that is missing, unless it is a part of ours: that is a bug."""
+    name = (error.name or "").partition(".")[0]
+    return None if name in ("", "contract", "kernel", "trainer") else name

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from contract.envelope import Notification, encode
 from contract.notifications import Log, LogLevel, Progress
+from kernel.trace import report
 
-#: Messages that may wait before a job has to.
-QUEUE_LENGTH: Final = 1024
+#: Messages that may wait before a job has to. A `partial` of large taggers is a quarter of a megabyte.
+QUEUE_LENGTH: Final = 128
 #: Log lines that may wait; more are dropped and counted.
 LOG_LENGTH: Final = 256
 
@@ -59,11 +60,13 @@ class _Entry:
 
 
 class Writer:
-    """Owns the writing end. `lost` is called once, when the host no longer reads."""
+    """Owns the writing end. When it can write no more, `lost` is called if the host no longer reads, `broken`
+    if the fault is ours."""
 
-    def __init__(self, fd: int, lost: Callable[[], None]) -> None:
+    def __init__(self, fd: int, lost: Callable[[], None], broken: Callable[[], None]) -> None:
         self._fd = fd
         self._lost = lost
+        self._broken = broken
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -110,9 +113,7 @@ class Writer:
 
     def close(self, timeout_s: float) -> None:
         """Write what is queued, for at most `timeout_s`, then end."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._stop()
         self._thread.join(timeout_s)
 
     def _put(self, entry: _Entry) -> None:
@@ -145,10 +146,17 @@ class Writer:
                 if entry.written is not None:
                     entry.written()
         except OSError:
-            with self._changed:
-                self._closed = True
-                self._changed.notify_all()
+            self._stop()
             self._lost()
+        except Exception as error:  # noqa: BLE001  the top of a thread: without it the host would wait for ever
+            report(error)
+            self._stop()
+            self._broken()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _write(self, line: bytes) -> None:
         rest = memoryview(line)

@@ -10,7 +10,15 @@ from contract.errors import WireError
 from contract.validation import Contradiction
 
 #: Minted by the host, opaque to the kernel (ours are `job_` + ULID).
-JobId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Minted by the host.")]
+#: `$` of Python lets a newline follow; `\Z` does not, and is no ECMAScript, so the schema says it otherwise.
+JobId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,64}\Z",
+        description="Minted by the host.",
+        extra_json_schema={"pattern": "^[A-Za-z0-9_-]{1,64}$"},
+    ),
+]
 #: Counted from 1; a higher attempt resumes.
 Attempt = Annotated[int, Meta(ge=1)]
 

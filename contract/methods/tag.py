@@ -56,7 +56,11 @@ class TagSettings(Strict, frozen=True, kw_only=True):
         field("Rating tag", "Where the likeliest rating stands in the caption."),
     ] = "none"
     exclude: Annotated[
-        list[str], field("Exclude", "Tags that never enter a caption; blanks and underscores are alike.")
+        list[str],
+        field(
+            "Exclude",
+            "Tags that never enter a caption; blanks and underscores are alike.",
+        ),
     ] = []
     replace: Annotated[
         dict[str, str],
@@ -119,7 +123,8 @@ class TagSettings(Strict, frozen=True, kw_only=True):
         Literal["fast", "exact"],
         field(
             "Decoding",
-            "`fast` decodes a JPEG at the smallest scale of at least twice the model's size.",
+            "`fast` decodes a JPEG at the smallest scale of at least twice the model's size, and shrinks "
+            "with a quicker filter.",
             detail="expert",
         ),
     ] = "fast"

@@ -8,6 +8,7 @@ from msgspec import Meta
 from contract.methods.job import Attempt, ImageInputs, JobId
 from contract.methods.tag import TaggerModel, TagParams, TagSettings
 from contract.rules.taggers import model_reference
+from contract.validation import Contradiction
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -31,14 +32,18 @@ class TagParamsV1(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def upgrade_1_to_2(old: TagParamsV1) -> TagParams:
-    """The same job as version 2, with version 1's defaults. Raises ValueError for an unknown short name."""
+    """The same job as version 2, with version 1's defaults. Raises Contradiction for an unknown name."""
+    try:
+        model = TaggerModel(**model_reference(old.model))
+    except ValueError as error:
+        raise Contradiction(("model", str(error))) from None
     return TagParams(
         job_id=old.job_id,
         v=2,
         attempt=old.attempt,
         inputs=ImageInputs(images=old.images),
         settings=TagSettings(
-            model=TaggerModel(**model_reference(old.model)),
+            model=model,
             general_threshold=old.general_threshold,
             character_threshold=old.character_threshold,
             exclude=[tag for each in old.blacklist_tags.split(",") if (tag := each.strip())],

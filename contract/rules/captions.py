@@ -26,11 +26,11 @@ def assemble(rating: Mapping[str, float], tags: Sequence[ScoredTag], settings: T
 def caption_tags(rating: Mapping[str, float], tags: Sequence[ScoredTag], settings: TagSettings) -> list[str]:
     """The texts of the caption of one picture, in order."""
     likeliest = [_written(name, settings) for name in sorted(rating, key=lambda name: -rating[name])[:1]]
-    parts: list[str] = [*settings.always_first]
-    parts += likeliest if settings.ratings == "first" else []
-    parts += _texts(_ordered(_selected(tags, settings), settings), settings)
+    parts = likeliest if settings.ratings == "first" else []
+    parts = [*parts, *_texts(_ordered(_selected(tags, settings), settings), settings)]
     parts += likeliest if settings.ratings == "last" else []
-    return _unique(parts)
+    excluded = _same_tags(settings.exclude)
+    return _unique([*settings.always_first, *(part for part in parts if same_tag(part) not in excluded)])
 
 
 def lowest_score(settings: TagSettings) -> float:
@@ -63,9 +63,13 @@ def same_tag(tag: str) -> str:
     return tag.strip().replace("_", " ").replace("\\(", "(").replace("\\)", ")").casefold()
 
 
+def _same_tags(tags: Iterable[str]) -> set[str]:
+    return {same_tag(tag) for tag in tags}
+
+
 def _selected(tags: Sequence[ScoredTag], settings: TagSettings) -> list[ScoredTag]:
     thresholds = {"general": settings.general_threshold, "character": settings.character_threshold}
-    excluded = {same_tag(tag) for tag in settings.exclude}
+    excluded = _same_tags(settings.exclude)
     return [
         tag for tag in tags if tag.score >= thresholds[tag.category] and same_tag(tag.name) not in excluded
     ]

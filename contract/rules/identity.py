@@ -1,7 +1,5 @@
 """When two requests are the same job: a digest of the params that ignores order, spacing and the attempt."""
 
-import hashlib
-
 import msgspec
 
 _canonical = msgspec.json.Encoder(order="deterministic")
@@ -12,6 +10,8 @@ def params_digest(raw: bytes) -> str:
 
     Raises msgspec.DecodeError.
     """
+    import hashlib  # OpenSSL takes 2 ms to load, and `initialize` needs no digest
+
     params = msgspec.json.decode(raw)
     if isinstance(params, dict):
         params.pop("attempt", None)

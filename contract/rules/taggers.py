@@ -1,5 +1,6 @@
 """The taggers that people know by a short name, and how a name, repository or folder is told apart."""
 
+import string
 from typing import Final
 
 #: Short names → repositories on the hub.
@@ -19,6 +20,10 @@ SHORT_NAMES: Final = {
 }
 
 
+#: Characters of the two parts of a repository's name; each begins with a letter or digit.
+_NAME: Final = frozenset(string.ascii_letters + string.digits + "-_.")
+
+
 def model_reference(text: str) -> dict[str, str]:
     """The fields of a TaggerModel for what a person wrote: a short name, `owner/name[@revision]`, or an
     absolute path.
@@ -30,8 +35,7 @@ def model_reference(text: str) -> dict[str, str]:
     if text in SHORT_NAMES:
         return {"repo": SHORT_NAMES[text]}
     repo, _, revision = text.partition("@")
-    owner, _, name = repo.partition("/")
-    if owner and name and "/" not in name and "\\" not in text:
+    if all(part[:1].isalnum() and set(part) <= _NAME for part in repo.split("/")) and repo.count("/") == 1:
         return {"repo": repo} | ({"revision": revision} if revision else {})
     raise ValueError(
         f"`{text}` is no known tagger; use owner/name, a folder, or one of {', '.join(SHORT_NAMES)}."

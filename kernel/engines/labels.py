@@ -52,10 +52,10 @@ def read(path: str) -> Labels:
 
 def _category(text: str | None, path: str, line: int) -> int:
     try:
-        return int(text or "")
-    except ValueError:
+        return int(np.int16(text or ""))
+    except (ValueError, OverflowError):
         raise ModelMismatch(
-            f"{_name(path)}, line {line}: the category {text!r} is not a number.", where=path
+            f"{_name(path)}, line {line}: {text!r} is not the number of a category.", where=path
         ) from None
 
 

@@ -5,6 +5,7 @@ compiled in.
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import onnxruntime  # ships no types
@@ -43,7 +44,7 @@ def plan_for(provider: str, available: int | None = None) -> Plan:
 def wanted_providers() -> list[str]:
     """Providers worth asking for, best first: compiled in, and with a device that answers."""
     compiled = onnxruntime.get_available_providers()
-    with_device = {
+    with_device: dict[str, Callable[[], bool]] = {
         _CUDA: lambda: bool(gpus()),
         "DmlExecutionProvider": lambda: sys.platform == "win32",
     }

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import LorakeetError, ModelIncomplete, ModelInterface, ModelMismatch
+from contract.errors import ModelIncomplete, ModelInterface, ModelMismatch
 from contract.methods.tag import Category, ScoredTag
 from kernel.engines import labels, onnx_file, sessions
 
@@ -56,9 +56,9 @@ class Tagger:
             place[...] = pixels
         try:
             (found,) = self._session.run([self._output], {self._input: batch}, options)
-        except LorakeetError:
-            raise
         except Exception as error:  # onnxruntime's exceptions share no base of their own
+            if options is not None and options.terminate:
+                raise  # as it was told to; nobody waits for this result
             raise sessions.run_error(error, self.path) from error
         _check_length(found.shape[-1], self.labels, self.path)
         scores: Scores = np.nan_to_num(found[: len(pictures)].astype(np.float32, copy=False), nan=0.0)

@@ -20,6 +20,7 @@ from contract.methods.control import (
     UnloadResult,
 )
 from contract.methods.registry import METHODS
+from contract.rules import paths
 from kernel.installation import find_state
 from kernel.jobs import Job
 from kernel.roots import Roots
@@ -45,7 +46,7 @@ async def order(params: ControlParams, session: Session) -> ControlResult:
 async def set_roots(params: RootsParams, session: Session) -> RootsResult:
     """Replace the granted directories. Raises PathNotAbsolute."""
     session.roots = await anyio.to_thread.run_sync(Roots, params.roots)
-    return RootsResult(roots=session.roots.paths)
+    return RootsResult(roots=[paths.to_wire(root) for root in session.roots.paths])
 
 
 async def get_job(params: JobGetParams, session: Session) -> JobRecord:

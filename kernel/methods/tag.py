@@ -3,7 +3,8 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from contract.rules import captions, paths
 from kernel.installation import cores
 from kernel.jobs import Job
 from kernel.manifest import Picture, pictures_of
+from kernel.parcels import Parcels
 from kernel.session import Session
 
 if TYPE_CHECKING:
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Failures that the outcome repeats; every one of them has been reported by `partial`.
 MAX_FAILED: Final = 1_000
-#: Tags in one `partial` message; about a quarter of a megabyte.
-_TAGS_A_MESSAGE: Final = 4_000
 
 
 def run(params: TagParams, job: Job, session: Session) -> TagOutcome:
@@ -32,6 +32,8 @@ def run(params: TagParams, job: Job, session: Session) -> TagOutcome:
     pictures = pictures_of(params.inputs, job.roots)
     job.progress("load", 0, len(pictures), unit="images")
     folder, root, key = _locate(params.settings.model, job)
+    if job.canceled:
+        raise _canceled(0, len(pictures), TagOutcome(tagged=0))
     from kernel.engines import tagger
 
     with session.models.use(
@@ -43,8 +45,12 @@ def run(params: TagParams, job: Job, session: Session) -> TagOutcome:
     tagging.seconds["wall_s"] = time.perf_counter() - started
     outcome = tagging.outcome()
     if job.canceled and tagging.done < len(pictures):
-        raise JobCanceled(f"Canceled after {tagging.done} of {len(pictures)} images.", partial=outcome)
+        raise _canceled(tagging.done, len(pictures), outcome)
     return outcome
+
+
+def _canceled(done: int, total: int, outcome: TagOutcome) -> JobCanceled:
+    return JobCanceled(f"Canceled after {done} of {total} images.", partial=outcome)
 
 
 class _Tagging:
@@ -86,10 +92,11 @@ class _Tagging:
             runners=plan.runners,
             stop=self._job.cancel,
         )
-        for batch, (prepared, scores) in results:
-            self._report(batch, prepared, scores)
-            self.done += len(batch)
-            self._job.progress("tag", self.done, total, unit="images")
+        with Parcels(self._job.partial, interval_s=self._job.interval_s, weigh=_tags_of) as parcels:
+            for batch, (prepared, scores) in results:
+                parcels.add(*self._reported(batch, prepared, scores))
+                self.done += len(batch)
+                self._job.progress("tag", self.done, total, unit="images")
 
     def outcome(self) -> TagOutcome:
         """What there is so far."""
@@ -137,9 +144,9 @@ class _Tagging:
         with self._lock:
             self.seconds[name] += seconds
 
-    def _report(
+    def _reported(
         self, batch: range, prepared: "list[Prepared | LorakeetError]", scores: "Scores | None"
-    ) -> None:
+    ) -> tuple[list[TaggedImage], list[FailedImage]]:
         rows = iter(scores if scores is not None else ())
         items: list[TaggedImage] = []
         failed: list[FailedImage] = []
@@ -148,10 +155,7 @@ class _Tagging:
                 failed.append(self._failure(index, item))
             else:
                 items.append(self._item(index, item, next(rows)))
-        for part in _messages(items):
-            self._job.partial(part, [])
-        if failed:
-            self._job.partial([], failed)
+        return items, failed
 
     def _item(self, index: int, picture: "Prepared", scores: "Scores") -> TaggedImage:
         rating, tags = self._model.rating(scores), self._model.tags(scores, self._floor)
@@ -178,18 +182,8 @@ class _Tagging:
         return failure
 
 
-def _messages(items: list[TaggedImage]) -> Iterator[list[TaggedImage]]:
-    """`items` in parts that make messages of moderate size."""
-    part: list[TaggedImage] = []
-    tags = 0
-    for item in items:
-        if part and tags + len(item.tags) > _TAGS_A_MESSAGE:
-            yield part
-            part, tags = [], 0
-        part.append(item)
-        tags += len(item.tags)
-    if part:
-        yield part
+def _tags_of(item: TaggedImage) -> int:
+    return len(item.tags)
 
 
 def _name(model: TaggerModel) -> str:
@@ -223,7 +217,14 @@ def _fetched(model: TaggerModel, job: Job) -> tuple[str, str]:
             raise hub.Stopped
         job.progress("download", done, total or None, unit="bytes", message=model.repo)
 
-    try:
-        return hub.fetch(model.repo, [tagger.LABELS_FILE, tagger.MODEL_FILE], model.revision, progress)
-    except hub.Stopped:
-        raise JobCanceled("Canceled while the model was being fetched.") from None
+    # On a thread of its own: the hub's library looks up every ten megabytes, a canceled job answers at once.
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(1, "fetch")
+        stack.callback(pool.shutdown, wait=False)
+        names = [tagger.LABELS_FILE, tagger.MODEL_FILE]
+        fetched = pool.submit(hub.fetch, model.repo, names, model.revision, progress)
+        either: list[Future[Any]] = [fetched, job.cancel]
+        wait(either, return_when=FIRST_COMPLETED)
+        if not fetched.done() or isinstance(fetched.exception(), hub.Stopped):
+            raise JobCanceled("Canceled while the model was being fetched.", partial=TagOutcome(tagged=0))
+        return fetched.result()

@@ -1,0 +1,1 @@
+"""Golden transcripts: what host and kernel say to each other, line by line. README.md has the format."""

@@ -1,0 +1,1 @@
+"""Hosts of the kernel that share no code with us."""
