@@ -6,6 +6,7 @@
 
 import argparse
 import hashlib
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def documents() -> dict[Path, bytes]:
 
 def pretty(value: Any) -> bytes:
     """JSON with sorted keys and a final newline, the same bytes wherever it is made."""
-    ordered = msgspec.json.Encoder(order="sorted").encode(value)
+    ordered = msgspec.json.Encoder(order="sorted").encode(_outdented(value))
     return msgspec.json.format(ordered, indent=2) + b"\n"
 
 
@@ -100,6 +101,18 @@ def write(root: Path = ROOT) -> None:
     for path, data in documents().items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
+
+
+def _outdented(value: Any) -> Any:
+    """Docstrings without the indentation of the source, which Python strips from 3.13 on only."""
+    if isinstance(value, dict):
+        return {
+            key: inspect.cleandoc(item)
+            if key == "description" and isinstance(item, str)
+            else _outdented(item)
+            for key, item in value.items()
+        }
+    return [_outdented(item) for item in value] if isinstance(value, list) else value
 
 
 def _method(method: Method, components: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +158,7 @@ def _error(error: type[LorakeetError]) -> dict[str, Any]:
         "kind": error.kind,
         "retryable": error.retryable,
         "by_host": error.by_host,
-        "summary": (error.__doc__ or "").strip(),
+        "summary": inspect.cleandoc(error.__doc__ or ""),
     }
 
 
