@@ -32,7 +32,7 @@ def openrpc() -> dict[str, Any]:
     types = exported_types()
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     refs = {each.__name__: schema for each, schema in zip(types, schemas, strict=True)}
-    return {
+    document = {
         "openrpc": "1.3.2",
         "info": {
             "title": "Lorakeet kernel",
@@ -50,6 +50,8 @@ def openrpc() -> dict[str, Any]:
         },
         "x-errors": [_error(each) for each in leaves()],
     }
+    outdented: dict[str, Any] = _outdented(document)
+    return outdented
 
 
 def exported_types() -> list[type[msgspec.Struct]]:
@@ -69,7 +71,7 @@ def documents() -> dict[Path, bytes]:
     files = {SCHEMA / "openrpc.json": pretty(openrpc())}
     for struct in exported_types():
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(struct)
-        files[SCHEMA / "types" / f"{struct.__name__}.json"] = pretty(schema)
+        files[SCHEMA / "types" / f"{struct.__name__}.json"] = pretty(_outdented(schema))
     hashes = {
         path.relative_to(SCHEMA).as_posix(): hashlib.sha256(data).hexdigest() for path, data in files.items()
     }
@@ -79,7 +81,7 @@ def documents() -> dict[Path, bytes]:
 
 def pretty(value: Any) -> bytes:
     """JSON with sorted keys and a final newline, the same bytes wherever it is made."""
-    ordered = msgspec.json.Encoder(order="sorted").encode(_outdented(value))
+    ordered = msgspec.json.Encoder(order="sorted").encode(value)
     return msgspec.json.format(ordered, indent=2) + b"\n"
 
 
