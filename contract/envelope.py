@@ -13,8 +13,6 @@ from contract.errors import InvalidRequest, LorakeetError, ParseError, WireError
 
 #: A line longer than this is refused; both sides may agree on another figure in the handshake.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
-#: Inline previews may be at most this long, in bytes before base64.
-MAX_INLINE_BYTES: Final = 64 * 1024
 
 Id = int | str | None
 
@@ -26,10 +24,6 @@ class Request(msgspec.Struct, kw_only=True):
     jsonrpc: str = ""
     id: int | str | None | UnsetType = UNSET
     params: Raw = Raw(b"{}")
-
-    @property
-    def is_notification(self) -> bool:
-        return self.id is UNSET
 
 
 class Success(msgspec.Struct, kw_only=True):

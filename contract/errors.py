@@ -27,7 +27,7 @@ LorakeetError
 └── RuntimeFailure             4xxx     ├── LoadFailed ├── NanLoss ├── DependencyMissing
                                         ├── DependencyConflict ├── DownloadFailed
                                         └── KernelError ├── KernelDied ├── KernelUnavailable
-                                                        └── KernelTimeout
+                                                        ├── KernelTimeout └── KernelFault
 
 `code` tells machines the family, `kind` is the slug that clients branch on. The text of an error is written
 for the user by whoever raises it; the text of foreign exceptions never travels. Those marked `by_host`, such
@@ -63,12 +63,17 @@ class ErrorData(msgspec.Struct, kw_only=True, omit_defaults=True):
     trace_id: str | None = None
 
 
+def _no_data() -> ErrorData:
+    return ErrorData(kind="unknown")
+
+
 class WireError(msgspec.Struct, kw_only=True):
     """The `error` member of a JSON-RPC response, and of an entry of `failed`."""
 
     code: int
     message: str
-    data: ErrorData
+    # Our kernel always says more; another program that speaks JSON-RPC need not.
+    data: ErrorData = msgspec.field(default_factory=_no_data)
 
 
 class LorakeetError(Exception):
@@ -513,6 +518,13 @@ class KernelTimeout(KernelError):
     code = 4008
     kind = "kernel_timeout"
     retryable = True
+
+
+class KernelFault(KernelError):
+    """Raised when the kernel said something that the contract does not have: nothing it says counts."""
+
+    code = 4009
+    kind = "kernel_fault"
 
 
 def leaves(root: type[LorakeetError] = LorakeetError) -> Iterator[type[LorakeetError]]:

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from contract import COMPATIBLE_LEVEL, SUPPORTED_LEVELS
 from contract.base import Params, Reply, Strict
-from contract.envelope import MAX_INLINE_BYTES, MAX_MESSAGE_BYTES
+from contract.envelope import MAX_MESSAGE_BYTES
 from contract.errors import LevelUnsupported
 
 #: 64 megapixels: more than any camera photograph that belongs into a training set, less than a bomb.
@@ -31,7 +31,6 @@ class LimitsWanted(Strict, frozen=True, kw_only=True):
 
     max_message_bytes: Annotated[int, Meta(ge=1024 * 1024, le=256 * 1024 * 1024)] = MAX_MESSAGE_BYTES
     max_image_pixels: Annotated[int, Meta(ge=1)] = MAX_IMAGE_PIXELS
-    inline_previews: bool = False
 
 
 class InitializeParams(Params, frozen=True, kw_only=True):
@@ -65,7 +64,6 @@ class Limits(Reply, kw_only=True):
     """Sizes are bytes; `progress_hz` is the rate of `progress` notifications of one job."""
 
     max_message_bytes: int = MAX_MESSAGE_BYTES
-    max_inline_bytes: int = MAX_INLINE_BYTES
     max_image_pixels: int = MAX_IMAGE_PIXELS
     max_concurrent_jobs: int = 1
     max_pending_requests: int = 1024

@@ -21,11 +21,21 @@ from contract.handshake import (
     choose_level,
     decode_limits,
 )
-from contract.methods.control import CancelParams, CancelResult, NoParams, PingParams, Pong, Status
+from contract.methods.control import (
+    CancelParams,
+    CancelResult,
+    NoParams,
+    PingParams,
+    Pong,
+    RootsParams,
+    RootsResult,
+    Status,
+)
 from contract.methods.job import JobPeek
 from contract.methods.registry import CAPABILITIES, METHODS, Method
 from contract.notifications import KernelState
 from contract.rules.identity import params_digest
+from contract.rules.paths import to_wire
 from kernel import __version__
 from kernel.jobs import Job, Jobs, request_cancel
 from kernel.lifetime import EXIT_HANDSHAKE, Lifetime, Watch
@@ -69,6 +79,7 @@ class Session:
             "ping": self._ping,
             "status": self._status,
             "cancel": self._cancel,
+            "roots/set": self._set_roots,
         }
         lifetime.when_leaving(self.ready.set)
 
@@ -157,6 +168,11 @@ class Session:
             jobs=[job.running() for job in self.jobs.running()],
             state=self.state,
         )
+
+    def _set_roots(self, params: RootsParams) -> RootsResult:
+        # Not on the loop: a job that was sent before keeps the old roots, one sent after has the new.
+        self.roots = Roots(params.roots)
+        return RootsResult(roots=[to_wire(root) for root in self.roots.paths])
 
     def _cancel(self, params: CancelParams) -> CancelResult:
         try:

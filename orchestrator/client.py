@@ -8,8 +8,8 @@ fails with KernelDied and the last of stderr. Restarting is the supervisor's bus
 import os
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 import anyio
@@ -17,8 +17,15 @@ import msgspec
 from anyio.abc import Process
 
 from contract import SUPPORTED_LEVELS
-from contract.envelope import Incoming, Malformed, decode_incoming
-from contract.errors import KernelDied, KernelTimeout, LorakeetError, from_wire
+from contract.envelope import MAX_MESSAGE_BYTES, Incoming, Malformed, decode_incoming
+from contract.errors import (
+    KernelDied,
+    KernelFault,
+    KernelTimeout,
+    LineTooLong,
+    LorakeetError,
+    from_wire,
+)
 from contract.framing import LineSplitter, Skipped
 from contract.handshake import InitializeResult, LimitsWanted
 from contract.methods.control import CancelResult
@@ -33,6 +40,8 @@ START_S: Final = 60.0
 CALL_S: Final = 30.0
 #: Seconds a canceled job may take to end before its kernel is killed: a checkpoint has to be written.
 CANCEL_S: Final = 60.0
+#: Seconds a kernel may leave a line unread before it counts as deaf; its reader waits for nothing.
+WRITE_S: Final = 10.0
 #: Seconds between the steps of closing: stdin closed, terminated, killed.
 CLOSE_S: Final = 2.0
 #: Bytes of stderr that are kept to explain a death.
@@ -47,25 +56,36 @@ _encoder = msgspec.json.Encoder()
 
 
 class _Pending:
-    """A call that waits for its answer."""
+    """A call that waits for its answer; `woken` also when its sink has failed before."""
 
     def __init__(self, result: Any, sink: Sink | None = None) -> None:
         self.result_type = result
         self.sink = sink
+        self.woken = anyio.Event()
         self.done = anyio.Event()
-        self.result: Any = None
-        self.error: Exception | None = None
+        self.sink_error: Exception | None = None
+        self._result: Any = None
+        self._error: LorakeetError | None = None
 
-    def settle(self, *, result: Any = None, error: Exception | None = None) -> None:
+    def settle(self, *, result: Any = None, error: LorakeetError | None = None) -> None:
         if not self.done.is_set():
-            self.result, self.error = result, error
+            self._result, self._error = result, error
             self.done.set()
+            self.woken.set()
 
-    async def outcome(self) -> Any:
-        await self.done.wait()
-        if self.error is not None:
-            raise self.error
-        return self.result
+    def pour(self, method: str, params: Any) -> None:
+        """Into the sink, as long as that takes it; whatever it raises belongs to the caller of `run`."""
+        try:
+            if self.sink is not None:
+                self.sink(method, params)
+        except Exception as error:  # noqa: BLE001  kept for the caller
+            self.sink, self.sink_error = None, error
+            self.woken.set()
+
+    def outcome(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
 
 
 class KernelClient:
@@ -86,8 +106,11 @@ class KernelClient:
         self._sending = anyio.Lock()
         self._stderr: deque[bytes] = deque()
         self._stderr_done = anyio.Event()
+        self._dying = False
         self._death: KernelDied | None = None
+        self._max_bytes = MAX_MESSAGE_BYTES
         self.died = anyio.Event()
+        self._grace_s = CLOSE_S
         self.state: KernelState | None = None
         self.stray = 0
 
@@ -100,34 +123,39 @@ class KernelClient:
     ) -> Any:
         """The answer of a method that is no job, as its result Struct.
 
-        Raises what the kernel raised, KernelDied, and KernelTimeout.
+        Raises what the kernel raised, KernelDied, KernelFault and KernelTimeout.
         """
         pending = _Pending(METHODS[method].result)
         with anyio.move_on_after(timeout_s):
-            await self._send(method, params or {}, pending)
-            return await pending.outcome()
+            async with self._asked(method, params or {}, pending):
+                await pending.done.wait()
+            return pending.outcome()
         raise KernelTimeout(f"The kernel did not answer `{method}` within {timeout_s:g} s.")
 
     async def run(self, method: str, params: Mapping[str, Any], sink: Sink | None = None) -> Any:
         """Run a job to its end; its outcome as its result Struct. What it says meanwhile goes to `sink`.
 
-        Raises what the kernel raised, KernelDied, and what `sink` raised. If this is itself canceled, so is
-        the job, and its kernel is killed if it does not end within CANCEL_S.
+        Raises what the kernel raised, KernelDied, KernelFault, and what `sink` raised. If this is itself
+        canceled, or `sink` fails, so is the job, and its kernel is killed if it does not end within CANCEL_S.
         """
         job_id = str(params["job_id"])
         pending = _Pending(METHODS[method].result, sink)
         # A job that is sent again while it runs is refused, and must not take the running one's sink away.
         self._jobs.setdefault(job_id, pending)
         try:
-            await self._send(method, params, pending)
-            return await pending.outcome()
-        except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                await self._end(job_id, pending)
-            raise
+            async with self._asked(method, params, pending):
+                try:
+                    await pending.woken.wait()
+                finally:
+                    if not pending.done.is_set():
+                        with anyio.CancelScope(shield=True):
+                            await self._end(job_id, pending)
         finally:
             if self._jobs.get(job_id) is pending:
                 del self._jobs[job_id]
+        if pending.sink_error is not None:
+            raise pending.sink_error
+        return pending.outcome()
 
     async def cancel(self, job_id: str, mode: str = "graceful") -> CancelResult:
         """Ask a job to stop; it still answers."""
@@ -139,59 +167,65 @@ class KernelClient:
         process.kill(self._process)
 
     async def _end(self, job_id: str, pending: _Pending) -> None:
+        """Bring a job to its end, or its kernel."""
         with anyio.move_on_after(CANCEL_S):
             try:
-                await self.cancel(job_id)
+                if (await self.cancel(job_id)).state == "unknown_job":
+                    return
             except LorakeetError:
                 self.kill()
             await pending.done.wait()
             return
         self.kill()
 
-    async def _send(self, method: str, params: Mapping[str, Any], pending: _Pending) -> None:
+    @asynccontextmanager
+    async def _asked(self, method: str, params: Mapping[str, Any], pending: _Pending) -> AsyncIterator[None]:
+        """Send a request; its answer counts while the block lasts. Raises KernelDied and LineTooLong."""
         if self._death is not None:
             raise self._death
         self._last_id += 1
         number = self._last_id
-        self._pending[number] = pending
         line = _encoder.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        if len(line) > self._max_bytes:
+            raise LineTooLong(
+                f"The request is {len(line)} bytes long; this kernel takes {self._max_bytes}.",
+                hint="Send long lists as a manifest.",
+            )
+        self._pending[number] = pending
         try:
             await self._write(line)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            # The reading side sees the same end and settles the call with the reason.
-            return
+            yield
+        finally:
+            self._pending.pop(number, None)
 
-    async def _write(self, line: bytes) -> None:
+    async def _write(self, line: bytes, within_s: float | None = None) -> None:
+        """Send one line. The reading side sees the same end and settles the calls with the reason."""
         assert self._process.stdin is not None
         async with self._sending:
-            # A line begun is a line finished: half a line would spoil the next one.
-            with anyio.CancelScope(shield=True):
+            # A line begun is a line finished: half a line would spoil the next one. A kernel that takes
+            # nothing for so long reads no more, and never will.
+            with anyio.move_on_after(within_s or WRITE_S, shield=True) as patience, _gone_is_fine():
                 await self._process.stdin.send(line + b"\n")
+        if patience.cancelled_caught:
+            self.kill()
 
     async def _notify(self, method: str) -> None:
-        try:
-            await self._write(_encoder.encode({"jsonrpc": "2.0", "method": method, "params": {}}))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return
+        await self._write(_encoder.encode({"jsonrpc": "2.0", "method": method, "params": {}}), CLOSE_S)
 
     async def _drain_stdout(self, max_bytes: int) -> None:
         assert self._process.stdout is not None
         splitter = LineSplitter(max_bytes)
-        try:
+        with _gone_is_fine():
             async for chunk in self._process.stdout:
                 for line in splitter.feed(chunk):
                     self._take(line)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass
         await self._die()
 
     async def _drain_stderr(self) -> None:
         assert self._process.stderr is not None
-        try:
+        with _gone_is_fine():
             async for chunk in self._process.stderr:
                 self._keep_stderr(chunk)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass
         self._stderr_done.set()
 
     async def _watch(self) -> None:
@@ -210,25 +244,34 @@ class KernelClient:
             self._on_stderr(chunk)
 
     def _take(self, line: bytes | Skipped) -> None:
-        try:
-            message = None if isinstance(line, Skipped) else decode_incoming(line)
-        except Malformed:
-            message = None
-        if message is None:
-            self.stray += 1
-        elif isinstance(message.method, str):
-            self._notified(message.method, message)
-        elif isinstance(message.id, int):
-            self._answered(message.id, message)
-
-    def _answered(self, number: int, message: Incoming) -> None:
-        pending = self._pending.pop(number, None)
-        if pending is None:
+        """One line of stdout. What is no message is noise; a message that breaks the contract is the end."""
+        if isinstance(line, Skipped):
+            self._break("a line longer than was agreed")
             return
-        if not isinstance(message.error, msgspec.UnsetType):
+        try:
+            message = decode_incoming(line)
+        except Malformed:
+            self.stray += 1
+            return
+        try:
+            if isinstance(message.method, str):
+                self._notified(message.method, message)
+            else:
+                self._answered(message)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._break(f"a message of another shape than its own: {message.method or 'a response'}")
+
+    def _answered(self, message: Incoming) -> None:
+        if not isinstance(message.id, int):
+            self._break("that it could not read what was sent")
+        elif (pending := self._pending.get(message.id)) is None:
+            return
+        elif not isinstance(message.error, msgspec.UnsetType):
             pending.settle(error=from_wire(message.error))
         elif isinstance(message.result, msgspec.Raw):
             pending.settle(result=msgspec.json.decode(message.result, type=pending.result_type))
+        else:
+            self._break("a response with neither result nor error")
 
     def _notified(self, method: str, message: Incoming) -> None:
         known = NOTIFICATIONS.get(method)
@@ -237,23 +280,21 @@ class KernelClient:
         params = msgspec.json.decode(message.params, type=known[0])
         if isinstance(params, KernelState):
             self.state = params
-        elif (
-            job := self._jobs.get(getattr(params, "job_id", None) or "")
-        ) is not None and job.sink is not None:
-            self._pour(job, method, params)
+        elif job := self._jobs.get(getattr(params, "job_id", None) or ""):
+            job.pour(method, params)
 
-    def _pour(self, job: _Pending, method: str, params: Any) -> None:
-        try:
-            if job.sink is not None:
-                job.sink(method, params)
-        except Exception as error:  # noqa: BLE001  whatever the sink raises belongs to the caller of `run`
-            job.sink = None
-            job.settle(error=error)
+    def _break(self, said: str) -> None:
+        """The kernel broke the contract: what it says counts no more, so it is ended."""
+        fault = KernelFault(f"The kernel broke the contract: it said {said}.")
+        for pending in [*self._pending.values(), *self._jobs.values()]:
+            pending.settle(error=fault)
+        self.kill()
 
     async def _die(self) -> None:
         """Settle everything that waits: this kernel answers no more."""
-        if self._death is not None:
+        if self._dying:
             return
+        self._dying = True
         if not await process.ended(self._process, CLOSE_S):
             self.kill()
             await process.ended(self._process, CLOSE_S)
@@ -277,14 +318,18 @@ class KernelClient:
             },
             timeout_s=START_S,
         )
+        self._max_bytes = self.info.limits.max_message_bytes
+        self._grace_s = self.info.limits.grace_s
         await self._notify("initialized")
 
     async def _close(self) -> None:
-        """Ask to leave, then insist, then kill; each wait is bounded."""
-        await self._notify("exit")
+        """Ask to leave, then insist, then kill; each wait is bounded. Running jobs get the kernel's grace."""
+        patience_s = self._grace_s + CLOSE_S if self._jobs else CLOSE_S
+        with anyio.move_on_after(CLOSE_S):
+            await self._notify("exit")
         assert self._process.stdin is not None
         await self._process.stdin.aclose()
-        if not await process.ended(self._process, CLOSE_S):
+        if not await process.ended(self._process, patience_s):
             process.terminate(self._process)
             await process.ended(self._process, CLOSE_S)
         self.kill()
@@ -302,8 +347,8 @@ async def connect(
 ) -> AsyncIterator[KernelClient]:
     """Start a kernel, shake hands, and end it with all it started when the block is left.
 
-    `roots` are absolute paths as they travel. Raises KernelUnavailable, KernelDied, KernelTimeout and
-    LevelUnsupported.
+    `roots` are absolute paths as they travel. Raises KernelUnavailable, KernelDied, KernelFault,
+    KernelTimeout and LevelUnsupported.
     """
     limits = limits or LimitsWanted()
     running = await process.spawn(command, env)
@@ -331,8 +376,22 @@ async def _within(scope: anyio.CancelScope, serve: Callable[..., Awaitable[None]
         await serve(*arguments)
 
 
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    """What the other end of a broken pipe means is settled where its death is noticed."""
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        yield
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _death(returncode: int | None, stderr: bytes) -> KernelDied:
-    killed_by = signal.Signals(-returncode).name if returncode is not None and returncode < 0 else None
+    killed_by = _signal_name(-returncode) if returncode is not None and returncode < 0 else None
     how = f"was killed by {killed_by}" if killed_by else f"ended with exit code {returncode}"
     return KernelDied(
         f"The kernel {how}.",

@@ -11,7 +11,14 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from contract.errors import KernelDied, KernelUnavailable, LorakeetError, OutOfMemory
+from contract.errors import (
+    KernelDied,
+    KernelFault,
+    KernelTimeout,
+    KernelUnavailable,
+    LorakeetError,
+    OutOfMemory,
+)
 from contract.rules.identity import params_digest
 from orchestrator.client import KernelClient, Sink
 from orchestrator.groups import task_group
@@ -93,11 +100,13 @@ class Supervisor:
                 async with self._start() as kernel:
                     self._publish(kernel)
                     await kernel.died.wait()
+                    # At once: who comes while the dead one is cleared away waits for the next.
+                    self._kernel = None
+            except (KernelDied, KernelFault, KernelTimeout):
+                pass
             except LorakeetError as error:
-                if not isinstance(error, KernelDied):
-                    self._give_up(error)
-                    return
-            self._kernel = None
+                self._give_up(error)
+                return
             if (pause_s := self._policy.died(time.monotonic())) is None:
                 self._give_up(
                     KernelUnavailable(f"The kernel died more than {MAX_DEATHS} times within {WINDOW_S:g} s.")

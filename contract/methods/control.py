@@ -77,7 +77,7 @@ class ControlResult(Reply, kw_only=True):
 
 
 class RootsParams(Params, frozen=True, kw_only=True):
-    """The directories granted from now on; a running job keeps those it started with."""
+    """The directories granted from here on, in the order of the wire; a job keeps those it came under."""
 
     roots: list[str]
 

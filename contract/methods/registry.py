@@ -132,7 +132,8 @@ _TABLE = (
         summary="Replace the granted directories.",
         payload=Payload(control.RootsParams),
         result=control.RootsResult,
-        errors=(InputError,),
+        errors=(PathNotAbsolute,),
+        by_reader=True,
     ),
     Method(
         name="job/get",

@@ -8,7 +8,6 @@ from kernel.methods import control, tag
 #: Control methods and queries, on the loop.
 HANDLERS: Mapping[str, Handler] = {
     "control": control.order,
-    "roots/set": control.set_roots,
     "job/get": control.get_job,
     "model/unload": control.unload,
     "probe": control.probe,

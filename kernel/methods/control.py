@@ -12,18 +12,14 @@ from contract.methods.control import (
     JobRecord,
     NoParams,
     ProbeResult,
-    RootsParams,
-    RootsResult,
     ShutdownParams,
     ShutdownResult,
     UnloadParams,
     UnloadResult,
 )
 from contract.methods.registry import METHODS
-from contract.rules import paths
 from kernel.installation import find_state
 from kernel.jobs import Job
-from kernel.roots import Roots
 from kernel.session import Session
 
 
@@ -41,12 +37,6 @@ async def order(params: ControlParams, session: Session) -> ControlResult:
         )
     job.orders.put(params.action)
     return ControlResult()
-
-
-async def set_roots(params: RootsParams, session: Session) -> RootsResult:
-    """Replace the granted directories. Raises PathNotAbsolute."""
-    session.roots = await anyio.to_thread.run_sync(Roots, params.roots)
-    return RootsResult(roots=[paths.to_wire(root) for root in session.roots.paths])
 
 
 async def get_job(params: JobGetParams, session: Session) -> JobRecord:

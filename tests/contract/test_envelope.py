@@ -21,19 +21,19 @@ def _refusal(line: bytes) -> tuple[int, Any, str | None]:
 def test_params_stay_raw() -> None:
     request = decode_request(GOOD)
     assert (request.method, request.id, bytes(request.params)) == ("tag", 7, b'{"job_id":"a"}')
-    assert not request.is_notification
+    assert request.id is not msgspec.UNSET
 
 
 @pytest.mark.parametrize("given", [0, -1, 2**63, "", "a", None])
 def test_an_id_is_a_whole_number_a_text_or_null(given: int | str | None) -> None:
     request = decode_request(json.dumps({"jsonrpc": "2.0", "id": given, "method": "ping"}).encode())
     assert request.id == given
-    assert not request.is_notification
+    assert request.id is not msgspec.UNSET
 
 
 def test_without_an_id_it_is_a_notification_and_without_params_they_are_empty() -> None:
     request = decode_request(b'{"jsonrpc":"2.0","method":"exit"}')
-    assert request.is_notification
+    assert request.id is msgspec.UNSET
     assert bytes(request.params) == b"{}"
 
 

@@ -425,3 +425,16 @@ def test_an_answer_to_anything_waits_for_no_job(tmp_path: Path, demo_tagger: Pat
         wait_for(kernel, "partial")
         kernel.request("cancel", {"job_id": "a"})
         assert_canceled(kernel, "a", job)
+
+
+def test_jobs_get_the_roots_that_were_granted_before_them_on_the_wire(tmp_path: Path) -> None:
+    """Several requests in one write: a grant counts for what comes behind it, and for nothing before."""
+    job, grant = tag("job_1", tmp_path, [tmp_path / "a.jpg"]), {"roots": [str(tmp_path)]}
+    with KernelProcess() as kernel:
+        kernel.initialize(roots=[])
+        kernel.send_raw(line(71, "tag", job) + line(72, "roots/set", grant))
+        assert kernel.answer(71)["error"]["data"]["kind"] == "path_outside_roots"
+        assert kernel.answer(72)["result"]["roots"] == [str(tmp_path)]
+        kernel.send_raw(line(73, "roots/set", {"roots": []}) + line(74, "roots/set", grant))
+        kernel.send_raw(line(75, "tag", {**job, "job_id": "job_2"}))
+        assert kernel.answer(75)["error"]["data"]["kind"] == "model_incomplete"

@@ -14,11 +14,15 @@ from contract.errors import (
     InvalidParams,
     JobCanceled,
     KernelDied,
+    KernelFault,
     KernelTimeout,
     KernelUnavailable,
     LevelUnsupported,
+    LineTooLong,
+    LorakeetError,
     PathOutsideRoots,
 )
+from contract.handshake import LimitsWanted
 from contract.methods.tag import TagOutcome
 from orchestrator.client import connect
 from tests.orchestrator.cli.conftest import SHIPPED
@@ -44,6 +48,10 @@ def _roots(demo_tagger: Path) -> list[str]:
 
 def _python(program: str) -> list[str]:
     return [sys.executable, "-c", program]
+
+
+def _fake(deed: str) -> list[str]:
+    return [sys.executable, "-P", str(Path(__file__).parent / "fake_kernel.py"), deed]
 
 
 async def test_a_job_runs_and_its_sink_gets_everything_in_order(demo_tagger: Path) -> None:
@@ -140,8 +148,8 @@ async def test_an_error_of_the_sink_is_the_callers(demo_tagger: Path) -> None:
 
     async with connect(_KERNEL, roots=_roots(demo_tagger)) as kernel:
         with pytest.raises(ZeroDivisionError):
-            await kernel.run("tag", _job(demo_tagger), sink)
-        assert (await kernel.call("ping")).instance_id
+            await kernel.run("tag", _job(demo_tagger, count=900), sink)
+        assert (await kernel.run("tag", _job(demo_tagger, job_id="job_2"))).tagged == 1
 
 
 async def test_a_program_that_is_no_kernel_is_reported_with_what_it_said() -> None:
@@ -216,6 +224,65 @@ def _state(pid: int) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][:1]
     except OSError:
         return None
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "says neither result nor error",
+        "answers nobody",
+        "answers with the wrong type",
+        "notifies with the wrong type",
+        "says too much",
+    ],
+)
+@pytest.mark.parametrize("method", ["tag", "ping"])
+async def test_a_kernel_that_breaks_the_contract_is_ended_and_every_caller_told(
+    demo_tagger: Path, deed: str, method: str
+) -> None:
+    with anyio.fail_after(30):
+        async with connect(_fake(deed)) as kernel:
+            with pytest.raises(KernelFault):
+                if method == "tag":
+                    await kernel.run("tag", _job(demo_tagger))
+                else:
+                    await kernel.call("ping")
+            await kernel.died.wait()
+
+
+async def test_an_error_without_data_is_an_error_all_the_same() -> None:
+    async with connect(_fake("errs without data")) as kernel:
+        with pytest.raises(LorakeetError, match="Oh") as caught:
+            await kernel.call("ping")
+    assert (caught.value.code, caught.value.kind) == (-32603, "unknown")
+
+
+async def test_a_request_beyond_the_limit_is_refused_before_it_is_sent(demo_tagger: Path) -> None:
+    async with connect(_KERNEL, limits=LimitsWanted(max_message_bytes=1 << 20)) as kernel:
+        with pytest.raises(LineTooLong):
+            await kernel.run("tag", _job(demo_tagger, count=40_000))
+        assert (await kernel.call("ping")).instance_id
+
+
+async def test_a_kernel_that_reads_nothing_holds_nobody_up(
+    demo_tagger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is larger than a pipe, so that writing it waits for the kernel."""
+    monkeypatch.setattr("orchestrator.client.WRITE_S", 0.2)
+    monkeypatch.setattr("orchestrator.client.CLOSE_S", 0.2)
+    with anyio.fail_after(30):
+        async with connect(_KERNEL, roots=_roots(demo_tagger)) as kernel:
+            os.kill(kernel.pid, signal.SIGSTOP)
+            with pytest.raises(KernelDied):
+                await kernel.run("tag", _job(demo_tagger, count=20_000))
+
+
+async def test_a_deaf_kernel_is_given_up_within_the_time_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.client.CLOSE_S", 0.2)
+    with anyio.fail_after(30):
+        async with connect(_fake("says nothing")) as kernel:
+            with pytest.raises(KernelTimeout):
+                await kernel.call("ping", timeout_s=0.1)
 
 
 async def test_lines_that_are_no_contract_are_counted_and_survived(demo_tagger: Path) -> None:

@@ -83,7 +83,7 @@ async def test_a_job_that_ran_out_of_memory_is_not_repeated_unchanged(
     """The kernel dies of SIGKILL while the machine's count of out-of-memory kills goes up."""
     counts = iter([0, 1])
     monkeypatch.setattr("orchestrator.supervisor.oom_kills", lambda: next(counts))
-    dying = [sys.executable, "-P", str(Path(__file__).parent / "dies_in_a_job.py")]
+    dying = [sys.executable, "-P", str(Path(__file__).parent / "fake_kernel.py"), "dies"]
     job = _job(tmp_path, demo_tagger)
     async with supervise(lambda: connect(dying), _at_once) as supervisor:
         with anyio.fail_after(20), pytest.raises(KernelDied, match="SIGKILL"):
@@ -95,7 +95,7 @@ async def test_a_job_that_ran_out_of_memory_is_not_repeated_unchanged(
 async def test_a_job_whose_kernel_was_merely_killed_may_be_repeated(
     tmp_path: Path, demo_tagger: Path
 ) -> None:
-    dying = [sys.executable, "-P", str(Path(__file__).parent / "dies_in_a_job.py")]
+    dying = [sys.executable, "-P", str(Path(__file__).parent / "fake_kernel.py"), "dies"]
     starts = iter([dying, _KERNEL])
     job = _job(tmp_path, demo_tagger)
     roots = [str(tmp_path), str(demo_tagger)]
