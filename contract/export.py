@@ -7,8 +7,9 @@
 import argparse
 import hashlib
 import inspect
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def openrpc() -> dict[str, Any]:
         },
         "x-errors": [_error(each) for each in leaves()],
     }
-    outdented: dict[str, Any] = _outdented(document)
-    return outdented
+    portable: dict[str, Any] = _portable(document)
+    return portable
 
 
 def exported_types() -> list[type[msgspec.Struct]]:
@@ -71,7 +72,7 @@ def documents() -> dict[Path, bytes]:
     files = {SCHEMA / "openrpc.json": pretty(openrpc())}
     for struct in exported_types():
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(struct)
-        files[SCHEMA / "types" / f"{struct.__name__}.json"] = pretty(_outdented(schema))
+        files[SCHEMA / "types" / f"{struct.__name__}.json"] = pretty(_portable(schema))
     hashes = {
         path.relative_to(SCHEMA).as_posix(): hashlib.sha256(data).hexdigest() for path, data in files.items()
     }
@@ -105,16 +106,18 @@ def write(root: Path = ROOT) -> None:
         (root / path).write_bytes(data)
 
 
-def _outdented(value: Any) -> Any:
-    """Docstrings without the indentation of the source, which Python strips from 3.13 on only."""
+def _portable(value: Any) -> Any:
+    """`value` without what only Python means: the indentation of docstrings, which it strips from 3.13 on,
+    and `\\Z` at the end of a pattern, which is `$` in ECMA-262 and so in JSON Schema."""
     if isinstance(value, dict):
-        return {
-            key: inspect.cleandoc(item)
-            if key == "description" and isinstance(item, str)
-            else _outdented(item)
-            for key, item in value.items()
-        }
-    return [_outdented(item) for item in value] if isinstance(value, list) else value
+        return {key: _PORTABLE.get((key, type(item)), _portable)(item) for key, item in value.items()}
+    return [_portable(item) for item in value] if isinstance(value, list) else value
+
+
+_PORTABLE: dict[tuple[str, type], Callable[[Any], Any]] = {
+    ("description", str): inspect.cleandoc,
+    ("pattern", str): lambda pattern: re.sub(r"\\Z$", "$", pattern),
+}
 
 
 def _method(method: Method, components: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from contract.base import Params
-from contract.errors import VersionUnsupported
+from contract.errors import InvalidParams, VersionUnsupported
 from contract.validation import Contradiction, Problem, decode, invalid
 
 P = TypeVar("P", bound=Params)
@@ -55,8 +55,13 @@ class Payload(Generic[P]):
 
         Raises VersionUnsupported (1002) and InvalidParams (−32602).
         """
-        version = self._version_of(raw)
-        params: Any = decode(msgspec.json.decode(raw), self.structs[version], path="$.params")
+        version, value = self._version_of(raw), msgspec.json.decode(raw)
+        try:
+            params: Any = decode(value, self.structs[version], path="$.params")
+        except InvalidParams as error:
+            if version != self.version and "v" not in value:
+                error.hint = f"Without `v` these are read as version 1; the newest is `v: {self.version}`."
+            raise
         try:
             for step in range(version, self.version):
                 params = self._upgrades[step](params)

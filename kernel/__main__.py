@@ -27,7 +27,7 @@ def main() -> int:
         from kernel.serve import serve
 
         code = serve(wire, lifetime, watch)
-    except Exception:  # noqa: BLE001  the top of the process
+    except BaseException:  # noqa: BLE001  the top of the process; Rust's panics are no Exception
         sys.excepthook(*sys.exc_info())
         code = EXIT_BUG
     _leave(code)
@@ -36,8 +36,11 @@ def main() -> int:
 def _leave(code: int) -> NoReturn:
     """End now: a thread inside a native call must not hold up a process that has said all it had to say.
 
-    Nothing is flushed: stderr is buffered by the line only, and a host that does not read it would block us.
+    A host that does not read stderr delays the end by a moment only.
     """
+    from kernel.noise import last_words
+
+    last_words()
     os._exit(code)
 
 

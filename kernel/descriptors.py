@@ -2,11 +2,14 @@
 
 The pipe to the host moves to private descriptors. Descriptor 0 becomes the null device and descriptor 1
 becomes stderr, so that whatever Python, C, a child process or onnxruntime prints can never reach the wire.
+What Python prints does not wait for stderr either.
 """
 
 import os
 import sys
 from typing import Final, NamedTuple
+
+from kernel import noise
 
 _STDIN: Final = 0
 _STDOUT: Final = 1
@@ -32,7 +35,7 @@ def take() -> Wire:
     os.dup2(null, _STDIN)
     os.close(null)
     os.dup2(_STDERR, _STDOUT)
-    sys.stdout = sys.stderr
+    sys.stdout = sys.stderr = noise.stream(_STDERR)
     if sys.platform == "win32":
         _make_binary(wire)
     return wire
@@ -47,8 +50,6 @@ def _ensure_stderr() -> None:
         if null != _STDERR:
             os.dup2(null, _STDERR)
             os.close(null)
-    if sys.stderr is None:
-        sys.stderr = open(_STDERR, "w", buffering=1, encoding="utf-8", closefd=False)
 
 
 def _make_binary(wire: Wire) -> None:

@@ -66,7 +66,9 @@ class Dispatcher:
                 # Typed for text by the library, passed through untouched.
                 serializer=cast("Any", encode),
             )
-        except Exception as error:  # noqa: BLE001  the boundary: an answer that cannot be encoded is a bug of ours
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001  the boundary: an answer that cannot be encoded is a bug of ours
             return _failure(request.id, wire_error(error))
         return bytes(answer)
 
@@ -83,7 +85,9 @@ def as_method(method: Method, handler: Handler) -> Method_:
         try:
             params, _ = decode_params(method, raw)
             return Succeeded(await handler(params, context.session))
-        except Exception as error:  # noqa: BLE001  the boundary where exceptions become wire errors
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001  the boundary where exceptions become wire errors
             return _error(wire_error(error))
 
     return call
@@ -120,7 +124,9 @@ async def _run(method: Method, handler: JobHandler, params: Any, version: int, c
     except anyio.get_cancelled_exc_class():
         job.end(error=JobCanceled("The kernel is leaving.").to_wire(job_id=job.job_id))
         raise
-    except Exception as error:  # noqa: BLE001  the boundary where exceptions become wire errors
+    # Not only Exception: a panic in a library of Rust derives from BaseException, and somebody's sys.exit()
+    # ends neither this process nor the wait of the host.
+    except BaseException as error:  # noqa: BLE001  the boundary where exceptions become wire errors
         job.end(error=wire_error(error, job_id=job.job_id))
         return _error(job.error)
     job.end(result=result)

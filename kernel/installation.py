@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any, Final
 
 from contract.notifications import Device, KernelProblem, KernelState
+from kernel.cores import cores
 
 #: Distributions a person wants to see the version of.
 ENGINES: Final = (
@@ -18,7 +19,8 @@ ENGINES: Final = (
     "pillow",
     "numpy",
 )
-_INSTALL: Final = 'pip install "lorakeet[kernel]"'
+#: To be run in the folder of Lorakeet; it is on no index.
+_INSTALL: Final = 'pip install -e ".[kernel]" -c constraints.txt'
 
 
 def find_state(loaded: list[str]) -> KernelState:
@@ -105,13 +107,6 @@ def _pages(name: str) -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf(name)
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _versions(names: tuple[str, ...]) -> dict[str, str]:

@@ -234,8 +234,9 @@ def _repeated(known: Job, job: Job) -> Job | None:
     """The ended job that `job` repeats, or None where it is a further attempt. Raises the identity errors."""
     where = "$.params.job_id"
     details = {"state": known.state, "attempt": known.attempt}
-    if known.digest != job.digest:
-        raise JobConflict(f"Job `{job.job_id}` is known with other params.", where=where, details=details)
+    if (known.method, known.digest) != (job.method, job.digest):
+        what = "other params" if known.method == job.method else f"the method `{known.method}`"
+        raise JobConflict(f"Job `{job.job_id}` is known with {what}.", where=where, details=details)
     if not known.ended:
         raise AlreadyRunning(f"Job `{job.job_id}` is running.", where=where, details=details)
     if job.attempt < known.attempt:

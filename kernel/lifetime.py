@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from kernel.noise import unblockable
+
 #: Seconds that running jobs get to end once the kernel leaves.
 GRACE_S: Final = 10.0
 #: Seconds between two looks at the parent.
 WATCH_S: Final = 1.0
 
+_STDERR: Final = 2
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 EXIT_ASKED: Final = 0
@@ -55,7 +58,8 @@ class Lifetime:
                 return
             self.reason, self.exit_code = reason, exit_code
             self.deadline = time.monotonic() + self.grace_s
-            faulthandler.dump_traceback_later(self.grace_s, exit=True, file=sys.__stderr__ or sys.stderr)
+            # It dumps before it exits: onto a full stderr that nobody reads, it would do neither.
+            faulthandler.dump_traceback_later(self.grace_s, exit=True, file=unblockable(_STDERR))
             self._left.set()
             callbacks = list(self._callbacks)
         for callback in callbacks:
@@ -156,11 +160,19 @@ def _is_zombie(pid: int) -> bool:
 def _is_alive_on_windows(pid: int) -> bool:
     import ctypes
 
-    synchronize, still_waiting = 0x0010_0000, 0x0000_0102
-    kernel32 = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
+    synchronize, still_waiting, access_denied = 0x0010_0000, 0x0000_0102, 5
+    # A handle is as wide as a pointer, an int of ctypes is not; and ctypes.windll, shared by everybody,
+    # keeps neither our types nor the last error.
+    kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
+    handle_type, word, flag = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int
+    kernel32.OpenProcess.argtypes, kernel32.OpenProcess.restype = (word, flag, word), handle_type
+    kernel32.WaitForSingleObject.argtypes, kernel32.WaitForSingleObject.restype = (handle_type, word), word
+    kernel32.CloseHandle.argtypes, kernel32.CloseHandle.restype = (handle_type,), flag
     handle = kernel32.OpenProcess(synchronize, False, pid)
     if not handle:
-        return False
+        # A process that may not be opened is there.
+        last_error: int = ctypes.get_last_error()  # type: ignore[attr-defined,unused-ignore]
+        return last_error == access_denied
     try:
         return bool(kernel32.WaitForSingleObject(handle, 0) == still_waiting)
     finally:

@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-#: Weight of one parcel; a tag weighs 1, so this is about a quarter of a megabyte.
-MAX_WEIGHT: Final = 4_000
+from contract.envelope import encode
+
+#: Bytes of one parcel at most, unless one item alone has more.
+MAX_BYTES: Final = 256 * 1024
 
 
 class Parcels:
     """Collects items for at most `interval_s`, then hands them to `send` as (items, failed).
 
+    Items and failures are weighed as they travel: a parcel has at most `max_bytes`, or one item alone.
     The first parcel leaves at once, and the last at the end of the `with` block. `send` may block: then so
     does `add`.
     """
@@ -25,15 +28,15 @@ class Parcels:
         send: Callable[[list[Any], list[Any]], None],
         *,
         interval_s: float,
-        weigh: Callable[[Any], int],
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._send = send
         self._interval_s = interval_s
-        self._weigh = weigh
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._items: list[Any] = []
         self._failed: list[Any] = []
-        self._weight = 0
+        self._bytes = 0
         self._due = 0.0
         self._timer: threading.Timer | None = None
 
@@ -41,12 +44,11 @@ class Parcels:
         """Send them with the next parcel, which may be now."""
         with self._lock:
             for item in items:
-                weight = self._weigh(item)
-                if self._items and self._weight + weight > MAX_WEIGHT:
-                    self._send_off()
+                self._make_room(weight(item))
                 self._items.append(item)
-                self._weight += weight
-            self._failed += failed
+            for failure in failed:
+                self._make_room(weight(failure))
+                self._failed.append(failure)
             self._send_when_due()
 
     def __enter__(self) -> Self:
@@ -57,6 +59,11 @@ class Parcels:
             if self._timer is not None:
                 self._timer.cancel()
             self._send_off()
+
+    def _make_room(self, wanted: int) -> None:
+        if self._bytes + wanted > self._max_bytes:
+            self._send_off()
+        self._bytes += wanted
 
     def _send_when_due(self) -> None:
         wait_s = self._due - time.monotonic()
@@ -75,6 +82,11 @@ class Parcels:
     def _send_off(self) -> None:
         items, failed = self._items, self._failed
         if items or failed:
-            self._items, self._failed, self._weight = [], [], 0
+            self._items, self._failed, self._bytes = [], [], 0
             self._send(items, failed)
             self._due = time.monotonic() + self._interval_s
+
+
+def weight(item: Any) -> int:
+    """The bytes that `item` has on the wire."""
+    return len(encode(item))

@@ -51,7 +51,7 @@ class Reader:
             self._session.host_left("stdin ended")
         except OSError:
             self._session.host_left("stdin failed")
-        except Exception as error:  # noqa: BLE001  the top of a thread: a kernel that hears nothing must not stay
+        except BaseException as error:  # noqa: BLE001  the top of a thread: a kernel that hears nothing must not stay
             report(error)
             self._session.lifetime.leave("the reader has a bug", EXIT_BUG)
 
@@ -74,7 +74,7 @@ class Reader:
             self._reply(Failure(id=malformed.id, error=malformed.error.to_wire()))
         except UNREADABLE:
             self._reply(Failure(id=request_id, error=ParseError("The line is not JSON in UTF-8.").to_wire()))
-        except Exception as error:  # noqa: BLE001  the boundary: whatever happened, the request is answered
+        except BaseException as error:  # noqa: BLE001  the boundary: whatever happened, the request is answered
             self._reply(Failure(id=request_id, error=wire_error(error)))
 
     def _handle(self, request: Request, request_id: Id) -> None:

@@ -18,6 +18,7 @@ def serve(wire: Wire, lifetime: Lifetime, watch: Watch) -> int:
         broken=lambda: lifetime.leave("the writer has a bug", EXIT_BUG),
     )
     session = Session(lifetime, watch, writer)
+    writer.max_line = lambda: session.limits.max_message_bytes
     inbox = Inbox()
     writer.start()
     Reader(wire.reading, session, inbox.put).start()

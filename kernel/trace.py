@@ -36,7 +36,8 @@ def _ours(error: BaseException) -> LorakeetError:
         return DiskFull("The disk is full.")
     if isinstance(error, ModuleNotFoundError) and (name := _third_party(error)):
         return DependencyMissing(
-            f"`{name}` is not installed (trace {trace_id}).", hint='pip install "lorakeet[kernel]"'
+            f"`{name}` is not installed (trace {trace_id}).",
+            hint="Run `python3 start.py doctor` in the folder of Lorakeet.",
         )
     return InternalError("The kernel has a bug; its stderr has the details.", trace_id=trace_id)
 
@@ -45,7 +46,7 @@ def report(error: BaseException) -> str:
     """Write the traceback to stderr; the id under which it stands there."""
     trace_id = uuid.uuid4().hex[:12]
     lines = traceback.format_exception(error)
-    # A host that has closed stderr does without; it still gets its answer.
+    # A stream that somebody has closed does without; the host still gets its answer.
     with suppress(OSError, ValueError):
         sys.stderr.write(f"[trace {trace_id}]\n{''.join(lines)}")
     return trace_id

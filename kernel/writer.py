@@ -2,7 +2,7 @@
 
 Replies and lossless notifications keep their order. Progress of a job has one place in the queue, where the
 newest wins. `seq` is given here, as a message is written, so that it tells the order on the wire. A full
-queue blocks the job that feeds it, never the reader or the loop.
+queue blocks the job that feeds it, never the reader or the loop. No line is longer than the host agreed to.
 """
 
 import os
@@ -11,7 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from contract.envelope import Notification, encode
+import msgspec
+
+from contract.envelope import MAX_MESSAGE_BYTES, Failure, Id, Notification, decode_incoming, encode
+from contract.errors import InternalError, LineTooLong
 from contract.notifications import Log, LogLevel, Progress
 from kernel.trace import report
 
@@ -67,6 +70,8 @@ class Writer:
         self._fd = fd
         self._lost = lost
         self._broken = broken
+        #: The most bytes of a line, its newline not counted; agreed on in the handshake.
+        self.max_line: Callable[[], int] = lambda: MAX_MESSAGE_BYTES
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -142,16 +147,31 @@ class Writer:
     def _run(self) -> None:
         try:
             while (entry := self._take()) is not None:
-                self._write(entry.encoded())
+                self._write(self._fitting(entry, entry.encoded()))
                 if entry.written is not None:
                     entry.written()
         except OSError:
             self._stop()
             self._lost()
-        except Exception as error:  # noqa: BLE001  the top of a thread: without it the host would wait for ever
+        except BaseException as error:  # noqa: BLE001  the top of a thread: without it the host would wait for ever
             report(error)
             self._stop()
             self._broken()
+
+    def _fitting(self, entry: _Entry, line: bytes) -> bytes:
+        """`line`, or what takes its place where it is too long: the last defence behind those who make it."""
+        limit = self.max_line()
+        if len(line) - 1 <= limit:
+            return line
+        trace_id = report(
+            LineTooLong(f"`{entry.method or 'a response'}` of {len(line)} bytes; {limit} may be.")
+        )
+        if not entry.line:
+            return b""
+        error = InternalError("The answer is too long for a line; stderr has the details.", trace_id=trace_id)
+        answer = encode(Failure(id=_id_of(line), error=error.to_wire()))
+        # The id alone may be too long: then the answer is nobody's.
+        return answer if len(answer) - 1 <= limit else encode(Failure(id=None, error=error.to_wire()))
 
     def _stop(self) -> None:
         with self._changed:
@@ -162,3 +182,8 @@ class Writer:
         rest = memoryview(line)
         while rest:
             rest = rest[os.write(self._fd, rest) :]
+
+
+def _id_of(line: bytes) -> Id:
+    given = decode_incoming(line).id
+    return None if given is msgspec.UNSET else given

@@ -44,6 +44,8 @@ CANCEL_S: Final = 60.0
 WRITE_S: Final = 10.0
 #: Seconds between the steps of closing: stdin closed, terminated, killed.
 CLOSE_S: Final = 2.0
+#: Lines of noise before the handshake, such as a driver's banner, after which it is no kernel that speaks.
+MAX_BANNER: Final = 100
 #: Bytes of stderr that are kept to explain a death.
 STDERR_TAIL: Final = 8 * 1024
 
@@ -106,6 +108,7 @@ class KernelClient:
         self._sending = anyio.Lock()
         self._stderr: deque[bytes] = deque()
         self._stderr_done = anyio.Event()
+        self._is_new = True
         self._dying = False
         self._death: KernelDied | None = None
         self._max_bytes = MAX_MESSAGE_BYTES
@@ -252,6 +255,8 @@ class KernelClient:
             message = decode_incoming(line)
         except Malformed:
             self.stray += 1
+            if self._is_new and self.stray > MAX_BANNER:
+                self._break("anything but the contract; it is no kernel")
             return
         try:
             if isinstance(message.method, str):
@@ -275,6 +280,8 @@ class KernelClient:
 
     def _notified(self, method: str, message: Incoming) -> None:
         known = NOTIFICATIONS.get(method)
+        if method in METHODS:
+            self._break("what was said to it; it is no kernel")
         if known is None or not isinstance(message.params, msgspec.Raw):
             return
         params = msgspec.json.decode(message.params, type=known[0])
@@ -300,7 +307,9 @@ class KernelClient:
             await process.ended(self._process, CLOSE_S)
         with anyio.move_on_after(CLOSE_S):
             await self._stderr_done.wait()
-        self._death = _death(self._process.returncode, b"".join(self._stderr)[-STDERR_TAIL:])
+        self._death = _death(
+            self._process.returncode, b"".join(self._stderr)[-STDERR_TAIL:], began=not self._is_new
+        )
         for pending in [*self._pending.values(), *self._jobs.values()]:
             pending.settle(error=self._death)
         self._pending.clear()
@@ -318,6 +327,7 @@ class KernelClient:
             },
             timeout_s=START_S,
         )
+        self._is_new = False
         self._max_bytes = self.info.limits.max_message_bytes
         self._grace_s = self.info.limits.grace_s
         await self._notify("initialized")
@@ -390,7 +400,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _death(returncode: int | None, stderr: bytes) -> KernelDied:
+def _death(returncode: int | None, stderr: bytes, *, began: bool) -> KernelDied:
     killed_by = _signal_name(-returncode) if returncode is not None and returncode < 0 else None
     how = f"was killed by {killed_by}" if killed_by else f"ended with exit code {returncode}"
     return KernelDied(
@@ -400,5 +410,5 @@ def _death(returncode: int | None, stderr: bytes) -> KernelDied:
             "signal": killed_by,
             "stderr_tail": stderr.decode("utf-8", "replace"),
         },
-        hint="What was finished is whole; run it again to go on.",
+        hint="What was finished is whole; the same again goes on from there." if began else None,
     )

@@ -16,16 +16,18 @@ class Image(NamedTuple):
     caption: str
 
 
-def find_images(folder: str, *, recursive: bool, extension: str) -> list[Image]:
+def find_images(
+    folder: str, *, recursive: bool, extension: str, locked: list[str] | None = None
+) -> list[Image]:
     """Every image in `folder` by its name's ending, sorted by path; hidden files and folders are left out.
 
-    Raises FileMissing, FileUnreadable, NoImages.
+    Folders inside it that cannot be read are added to `locked`. Raises FileMissing, FileUnreadable, NoImages.
     """
     root = os.path.abspath(folder)
     if not os.path.exists(root):
         raise FileMissing(f"The folder {to_wire(root)} does not exist.", where=to_wire(root))
     try:
-        found = sorted(_walk(root, recursive))
+        found = sorted(_walk(root, recursive, [] if locked is None else locked))
     except NotADirectoryError:
         raise FileUnreadable(f"{to_wire(root)} is not a folder.", where=to_wire(root)) from None
     except OSError as error:
@@ -66,7 +68,7 @@ def _outside(path: str) -> PathOutsideRoots:
     )
 
 
-def _walk(folder: str, recursive: bool) -> Iterator[str]:
+def _walk(folder: str, recursive: bool, locked: list[str]) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -74,9 +76,16 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
             if entry.is_dir():
                 # A link to a folder may lead back here for ever.
                 if recursive and not entry.is_symlink():
-                    yield from _walk(entry.path, recursive)
+                    yield from _walk_inside(entry.path, locked)
             elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
                 yield entry.path
+
+
+def _walk_inside(folder: str, locked: list[str]) -> Iterator[str]:
+    try:
+        yield from _walk(folder, True, locked)
+    except OSError:
+        locked.append(folder)
 
 
 def _collision(path: str, paths: list[str]) -> CaptionCollision:

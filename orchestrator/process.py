@@ -1,7 +1,6 @@
 """Starting a process so that it can be ended with everything it started.
 
-POSIX: a session of its own, and signals to the whole group. Windows: a Job Object that kills what is in it
-when its last handle closes, which also happens when we die.
+POSIX: a session of its own, and signals to the whole group. Windows: a Job Object; see `windows`.
 """
 
 import contextlib
@@ -10,23 +9,28 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 import anyio
 from anyio.abc import Process
 
 from contract.errors import KernelUnavailable
+from contract.rules.paths import to_wire
+
+if TYPE_CHECKING or sys.platform == "win32":
+    from orchestrator import windows
 
 #: Seconds between two looks whether a process has ended. `Process.wait` is not used for that: it may also
 #: wait for pipes that a grandchild has inherited.
 _LOOK_S: Final = 0.02
 
+#: The job of every process on Windows; it ends with `kill`, or when the process is forgotten.
+_jobs: Final[WeakKeyDictionary[Process, "windows.Job"]] = WeakKeyDictionary()
+
 
 async def spawn(command: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
     """Start `command` with all three pipes. Raises KernelUnavailable if there is no such program."""
-    flags = 0
-    if sys.platform == "win32":
-        flags = subprocess.CREATE_NEW_PROCESS_GROUP
     try:
         process = await anyio.open_process(
             list(command),
@@ -35,16 +39,13 @@ async def spawn(command: Sequence[str], env: Mapping[str, str] | None = None) ->
             stderr=subprocess.PIPE,
             start_new_session=True,
             env=None if env is None else dict(env),
-            creationflags=flags,
+            creationflags=windows.CREATION_FLAGS if sys.platform == "win32" else 0,
         )
-    except OSError as error:
-        raise KernelUnavailable(
-            f"The kernel cannot be started: `{command[0]}`: {os.strerror(error.errno or 0)}.",
-            where=command[0],
-            hint="Set LORAKEET_KERNEL, or `kernel.command` in settings.toml, to the command of a kernel.",
-        ) from None
+    except (OSError, ValueError) as error:
+        # ValueError: a NUL in the command.
+        raise _unavailable(command[0], error) from None
     if sys.platform == "win32":
-        _confine(process)
+        _confine(process, command[0])
     return process
 
 
@@ -57,50 +58,42 @@ async def ended(process: Process, timeout_s: float) -> bool:
 
 
 def terminate(process: Process) -> None:
-    """Ask the process and all it started to end."""
-    _signal(process, signal.SIGTERM)
+    """Ask the process and all it started to end. Windows knows no such asking, and they are killed."""
+    if sys.platform == "win32":
+        kill(process)
+    else:
+        _signal(process, signal.SIGTERM)
 
 
 def kill(process: Process) -> None:
     """End the process and all it started."""
-    _signal(process, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+    if sys.platform == "win32":
+        if job := _jobs.pop(process, None):
+            job.kill()
+    else:
+        _signal(process, signal.SIGKILL)
 
 
 def _signal(process: Process, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":
-            process.kill()
-        else:
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             # The group outlives its leader: what the leader started is reached also after its end.
             os.killpg(process.pid, number)
 
 
-def _confine(process: Process) -> None:
-    """Put a Windows process into a Job Object that ends with us."""
-    import ctypes
-    from ctypes import wintypes
+def _confine(process: Process, program: str) -> None:
+    try:
+        _jobs[process] = windows.confine(process.pid)
+    except OSError as error:
+        # It is still suspended, or at least alone.
+        process.kill()
+        raise _unavailable(program, error) from None
 
-    kill_on_close, extended_limits, all_access = 0x2000, 9, 0x1F0FFF
 
-    class Limits(ctypes.Structure):
-        """JOBOBJECT_EXTENDED_LIMIT_INFORMATION; only the flags matter here."""
-
-        _fields_ = (
-            ("times", ctypes.c_int64 * 2),
-            ("flags", wintypes.DWORD),
-            ("sizes", ctypes.c_size_t * 2),
-            ("active", wintypes.DWORD),
-            ("affinity", ctypes.c_size_t),
-            ("classes", wintypes.DWORD * 2),
-            ("io", ctypes.c_uint64 * 6),
-            ("memory", ctypes.c_size_t * 4),
-        )
-
-    kernel32: Any = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
-    kernel32.CreateJobObjectW.restype = kernel32.OpenProcess.restype = wintypes.HANDLE
-    job = wintypes.HANDLE(kernel32.CreateJobObjectW(None, None))
-    limits = Limits(flags=kill_on_close)
-    kernel32.SetInformationJobObject(job, extended_limits, ctypes.byref(limits), ctypes.sizeof(limits))
-    handle = wintypes.HANDLE(kernel32.OpenProcess(all_access, False, process.pid))
-    kernel32.AssignProcessToJobObject(job, handle)
-    kernel32.CloseHandle(handle)
+def _unavailable(program: str, error: OSError | ValueError) -> KernelUnavailable:
+    why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return KernelUnavailable(
+        f"The kernel cannot be started: `{to_wire(program)}`: {why}.",
+        where=to_wire(program),
+        hint="Set LORAKEET_KERNEL, or `kernel.command` in settings.toml, to the command of a kernel.",
+    )

@@ -1,5 +1,6 @@
 """The studio's settings: `settings.toml` in the data directory, refused with its name and field if wrong."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -7,9 +8,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from contract.base import Strict
-from contract.errors import FileMissing, FileUnreadable, InvalidParams, SettingsInvalid
+from contract.errors import InvalidParams, SettingsInvalid
 from contract.fields import field
 from contract.handshake import MAX_IMAGE_PIXELS
+from contract.rules.paths import to_wire
 from contract.validation import decode
 
 FILE = "settings.toml"
@@ -53,15 +55,16 @@ def load(home: Path) -> Settings:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises FileMissing, FileUnreadable, SettingsInvalid with its line."""
+    """The tables of a TOML file. Raises SettingsInvalid, with the line where there is one."""
+    named = to_wire(str(path))
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileMissing(f"{path} does not exist.", where=str(path)) from None
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise FileUnreadable(f"{path} cannot be read.", where=str(path)) from error
+        raise SettingsInvalid(
+            f"{named} cannot be read: {os.strerror(error.errno or 0)}.", where=named
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsInvalid(f"{path} is not TOML: {error}.", where=str(path)) from None
+        raise SettingsInvalid(f"{named} is not TOML: {error}.", where=named) from None
 
 
 def decode_table(table: dict[str, Any], wanted: type[T], source: object) -> T:
@@ -75,5 +78,5 @@ def decode_table(table: dict[str, Any], wanted: type[T], source: object) -> T:
         ]
         lines = "; ".join(f"{each['where']}: {each['message']}" for each in problems)
         raise SettingsInvalid(
-            f"{source}: {lines}.", where=problems[0]["where"], details={"problems": problems}
+            f"{to_wire(str(source))}: {lines}.", where=problems[0]["where"], details={"problems": problems}
         ) from None

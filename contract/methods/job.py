@@ -10,15 +10,8 @@ from contract.errors import WireError
 from contract.validation import Contradiction
 
 #: Minted by the host, opaque to the kernel (ours are `job_` + ULID).
-#: `$` of Python lets a newline follow; `\Z` does not, and is no ECMAScript, so the schema says it otherwise.
-JobId = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9_-]{1,64}\Z",
-        description="Minted by the host.",
-        extra_json_schema={"pattern": "^[A-Za-z0-9_-]{1,64}$"},
-    ),
-]
+#: `\Z` and not `$`, after which Python lets a newline follow; the exporter writes `$` for other languages.
+JobId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="Minted by the host.")]
 #: Counted from 1; a higher attempt resumes.
 Attempt = Annotated[int, Meta(ge=1)]
 

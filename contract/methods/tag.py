@@ -165,8 +165,9 @@ class TaggedImage(Reply, kw_only=True):
 class TagOutcome(Outcome, kw_only=True):
     """How a tagging job ended.
 
-    `failed` has the first thousand failures of `failed_count`; each was also reported by `partial`.
-    `tag_counts` counts captions by tag, by falling count. `provider` is what the session really ran on.
+    `failed` has the first of the `failed_count` failures: at most a thousand, and at most a quarter of the
+    longest message; each was also reported by `partial`. `tag_counts` counts captions by tag, by falling
+    count, as many as fit into another quarter. `provider` is what the session really ran on.
     `timings`: load_s, decode_s and run_s (summed over threads), wall_s.
     """
 

@@ -2,7 +2,9 @@
 
 JSON is Unicode, file names need not be. A path that is not valid Unicode travels as a `file:` URI whose bytes
 are percent-encoded (RFC 8089), which every language can write and read. In Python such a path carries lone
-surrogates (PEP 383).
+surrogates: on POSIX each stands for a byte (PEP 383), on Windows for itself, as names there are 16-bit units
+(WTF-8). The text says which: a drive's letter and its bare colon, `file:///C:/`, are Windows', and so are two
+slashes, `file:////server/share/`, where surrogates follow. POSIX paths are written `C%3A` and `%2F` there.
 """
 
 import posixpath
@@ -22,10 +24,7 @@ def to_wire(path: str) -> str:
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
-        from urllib.parse import quote  # the rare path only: 2 ms of every start otherwise
-
-        plain = path.replace("\\", "/") if is_windows(path) else path
-        return _SCHEME + quote(plain.encode("utf-8", "surrogateescape"))
+        return _windows_uri(path) if is_windows(path) else _posix_uri(path)
     return path
 
 
@@ -39,12 +38,54 @@ def from_wire(text: str) -> str:
     path = rest[2:] if rest.startswith("//") else rest
     if not path.startswith("/"):
         raise PathNotAbsolute(f"`{text}` is no local file URI.", where=text)
-    return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+    raw = unquote_to_bytes(path)
+    has_drive = _has_drive(path[1:])
+    if has_drive or (path.startswith("//") and _has_surrogates(raw)):
+        return _windows_path(raw[1:] if has_drive else raw, text)
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _posix_uri(path: str) -> str:
+    from urllib.parse import quote  # the rare path only: 2 ms of every start otherwise
+
+    try:
+        raw = path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # No path of POSIX: the bare name of a file on Windows, for a message to a person.
+        raw = path.encode("utf-8", "surrogatepass")
+    uri = quote(raw)
+    return _SCHEME + ("/%2F" + uri[2:] if uri.startswith("//") else uri)
+
+
+def _windows_uri(path: str) -> str:
+    from urllib.parse import quote
+
+    uri = quote(path.replace("\\", "/").encode("utf-8", "surrogatepass"))
+    return _SCHEME + (uri if uri.startswith("//") else f"/{uri[:1]}:{uri.removeprefix(uri[:1] + '%3A')}")
+
+
+def _windows_path(raw: bytes, text: str) -> str:
+    try:
+        return raw.decode("utf-8", "surrogatepass").replace("/", "\\")
+    except UnicodeDecodeError:
+        raise PathNotAbsolute(f"`{text}` is no name that Windows can have.", where=text) from None
+
+
+def _has_surrogates(raw: bytes) -> bool:
+    try:
+        text = raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def is_windows(path: str) -> bool:
     """Whether `path` is absolute as Windows writes paths."""
-    return path[1:3] in (":\\", ":/") or path.startswith("\\\\")
+    return _has_drive(path) or path.startswith("\\\\")
+
+
+def _has_drive(path: str) -> bool:
+    return path[:1].isascii() and path[:1].isalpha() and path[1:3] in (":\\", ":/")
 
 
 def check_plain(path: str) -> None:

@@ -41,13 +41,19 @@ def read(path: str) -> Labels:
             if missing := _COLUMNS - set(rows.fieldnames or ()):
                 raise ModelMismatch(f"{_name(path)} has no column {', '.join(sorted(missing))}.", where=path)
             for row in rows:
-                names.append(row["name"])
+                names.append(_text(row["name"], path, rows.line_num))
                 categories.append(_category(row["category"], path, rows.line_num))
     except OSError as error:
         raise FileUnreadable(f"{_name(path)} cannot be read.", where=path) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ModelMismatch(f"{_name(path)} is not a table of text in UTF-8.", where=path) from error
     return Labels(names, np.array(categories, np.int16))
+
+
+def _text(name: str | None, path: str, line: int) -> str:
+    if name is None:
+        raise ModelMismatch(f"{_name(path)}, line {line}: the row ends before the name.", where=path)
+    return name
 
 
 def _category(text: str | None, path: str, line: int) -> int:

@@ -15,8 +15,10 @@ import importlib
 import io
 import os
 import stat
+import sys
 import warnings
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +32,12 @@ from contract.errors import (
     ImageTooLarge,
     ImageTruncated,
     LorakeetError,
+    OutOfMemory,
 )
+from kernel.engines import avif
+from kernel.engines.budget import Budget
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "budget_for", "prepare"]
 
 # Formats people keep pictures in. Pillow knows more; some of those run a program (EPS) or recognise
 # themselves in almost any bytes (TGA).
@@ -64,6 +69,17 @@ _TAIL_BYTES = 4096  # where the end mark of a whole file is looked for: programs
 _MAX_REPAIR_BYTES = 256 << 20  # such a file is held in memory twice
 _MAX_BOXES = 64  # pictures have about five
 _WHITE = 255
+# Pillow's plugins for WebP and AVIF, and some others, read the whole file to see its header. The most a
+# picture of so many pixels may have: twice what 16 bits of four channels take, and room for its metadata.
+_MAX_BYTES_PER_PIXEL = 8
+_MAX_BYTES_BESIDES = 64 << 20
+_LARGE_FILE = 32 << 20  # such files are read one after the other
+# Peak memory of a pixel, decoder, copies and all, in bytes (Pillow 13.0, measured: light 1.0 to 4.4, others
+# 4.5 to 19.3, most of all JPEG 2000). A progressive JPEG also has its coefficients, at any scale.
+_LIGHT, _HEAVY, _COEFFICIENTS = 5, 20, 6
+_LIGHT_FORMATS = ("JPEG", "MPO", "PNG", "BMP")
+_STRIP_PIXELS = 1 << 20
+_SLACK = 128  # encoders in hardware code whole blocks, the largest of AV1 have this side
 
 Pixels = NDArray[np.uint8]
 
@@ -81,21 +97,32 @@ class Prepared(NamedTuple):
     height: int
 
 
-def prepare(path: str, size: int, *, fast: bool, max_pixels: int) -> Prepared:
+def budget_for(max_pixels: int) -> Budget:
+    """Memory for two of the largest pictures at a time, or many small ones; for all threads of a job."""
+    return Budget(2 * max_pixels * _HEAVY)
+
+
+def prepare(path: str, size: int, *, fast: bool, max_pixels: int, budget: Budget | None = None) -> Prepared:
     """The picture at `path`, its longest side scaled to `size` pixels.
 
     `fast` decodes JPEGs at a fraction of their size, no smaller than twice `size`, and shrinks with a
     narrower filter; both stay within the difference between the filters in common use (see `_fit`).
-    `max_pixels` is compared with the size in the header, before anything is decoded.
+    `max_pixels` is compared with the size in the header, before anything is decoded. `budget` is shared by
+    the threads that prepare pictures: a large one waits until there is memory for it.
 
-    Raises FileMissing, FileUnreadable, ImageEmpty, ImageTruncated, ImageInvalid or ImageTooLarge, each with
-    `where=path`. MemoryError passes.
+    Raises FileMissing, FileUnreadable, ImageEmpty, ImageTruncated, ImageInvalid, ImageTooLarge or
+    OutOfMemory, each with `where=path`.
     """
     with _open_file(path) as file:
         try:
-            return _decode(file, path, size, fast=fast, max_pixels=max_pixels)
-        except (LorakeetError, MemoryError):
+            budget = budget or budget_for(max_pixels)
+            return _decode(file, path, size, fast=fast, max_pixels=max_pixels, budget=budget)
+        except LorakeetError:
             raise
+        except MemoryError as error:
+            raise OutOfMemory(
+                f"There was not enough memory to decode {_name(path)}.", where=path, hint="Make it smaller."
+            ) from error
         # Decoders of a dozen formats raise whatever their parsing stumbles over: KeyError, AssertionError,
         # zlib.error, … Whatever it is, it means that this file is no picture.
         except Exception as error:
@@ -117,17 +144,65 @@ def _open_file(path: str) -> BinaryIO:
         raise FileUnreadable(f"{_name(path)} cannot be read.", where=path) from error
 
 
-def _decode(file: BinaryIO, path: str, size: int, *, fast: bool, max_pixels: int) -> Prepared:
-    with _open_image(file) as image:
+def _decode(file: BinaryIO, path: str, size: int, *, fast: bool, max_pixels: int, budget: Budget) -> Prepared:
+    # A thread has one share at a time: here, or when the header has told how much it takes.
+    is_large = _check_bytes(file, max_pixels, path) > _LARGE_FILE
+    with budget.share(sys.maxsize if is_large else 0), _open_image(file) as image:
         width, height = image.size
         _check_pixels(width, height, max_pixels, path)
+        coded = _check_frame(file, image, max_pixels, path)
         if fast:
             _draft(image, size)
-        image.load()
-        # After the load: a PNG may carry its EXIF behind the pixels, and a TIFF has then turned itself.
-        orientation = _orientation(image)
-        pixels = _paper(_turned(_fit(_flat(image), size, fast=fast), orientation), size)
+        with budget.share(0 if is_large else _cost(image, width * height, coded)):
+            image.load()
+            # After the load: a PNG may carry its EXIF behind the pixels, and a TIFF has then turned itself.
+            orientation = _orientation(image)
+            pixels = _paper(_turned(_fit(_flat(image), size, fast=fast), orientation), size)
     return Prepared(pixels, height, width) if orientation >= 5 else Prepared(pixels, width, height)
+
+
+def _check_bytes(file: BinaryIO, max_pixels: int, path: str) -> int:
+    """The length of the file, unless it is longer than any picture within the limit."""
+    length = os.fstat(file.fileno()).st_size
+    limit = max_pixels * _MAX_BYTES_PER_PIXEL + _MAX_BYTES_BESIDES
+    if length > limit:
+        raise ImageTooLarge(
+            f"{_name(path)} has {length} bytes; a picture of {max_pixels} pixels has at most {limit}.",
+            where=path,
+            hint="Save it anew, or raise the limit for decoding.",
+            details={"bytes": length, "max_bytes": limit, "max_pixels": max_pixels},
+        )
+    return length
+
+
+def _check_frame(file: BinaryIO, image: Image.Image, max_pixels: int, path: str) -> int | None:
+    """Pixels that the decoder will meet, whatever the container says; None where nobody knows."""
+    width, height = image.size
+    if image.format != "AVIF":
+        return width * height
+    frame = avif.largest_frame(file)
+    if frame is None:
+        return None
+    _check_pixels(*frame, max_pixels, path)
+    if frame.width > width + _SLACK or frame.height > height + _SLACK:
+        raise ImageInvalid(
+            f"{_name(path)} says {width} x {height} pixels and has {frame.width} x {frame.height}.",
+            where=path,
+            hint="Save it anew.",
+        )
+    return max(width * height, frame.width * frame.height)
+
+
+def _cost(image: Image.Image, pixels: int, coded: int | None) -> int:
+    """Bytes that decoding takes at its peak; `pixels` are those of the picture, `coded` those to decode."""
+    if coded is None:
+        return sys.maxsize
+    is_light = image.format in _LIGHT_FORMATS and image.mode in ("L", "RGB")
+    each = _LIGHT if is_light and "transparency" not in image.info else _HEAVY
+    if image.format not in ("JPEG", "MPO"):
+        return coded * each
+    width, height = image.size  # as drafted
+    return width * height * each + pixels * (_COEFFICIENTS if "progressive" in image.info else 0)
 
 
 def _open_image(file: BinaryIO) -> ImageFile.ImageFile:
@@ -223,17 +298,34 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     255 for 32-bit ones; also 0 to 1 for floats. Values beyond all of these are stretched, lowest to black,
     highest to white. Values that are no numbers become the lowest.
     """
-    values = np.asarray(image)
-    grey = values.astype(np.float32)
-    finite = np.isfinite(grey)
-    low = float(grey.min(where=finite, initial=np.inf))
-    high = float(grey.max(where=finite, initial=-np.inf))
+    low, high = np.inf, -np.inf
+    for _, values in _strips(image):
+        grey = values.astype(np.float32)
+        finite = np.isfinite(grey)
+        low = min(low, float(grey.min(where=finite, initial=np.inf)))
+        high = max(high, float(grey.max(where=finite, initial=-np.inf)))
     ranges = {"F": (1, 255, 65535), "I": (255, 65535)}.get(image.mode, (65535,))
     top = next((top for top in ranges if 0 <= low <= high <= top), None)
     floor, span = (low, high - low) if top is None else (0.0, float(top))
-    levels = _levels(np.where(finite, grey, np.float32(low)), floor, span)
     key = image.info.get("transparency")
-    return Image.fromarray(levels if key is None else np.where(values == key, np.uint8(_WHITE), levels))
+    flat = Image.new("L", image.size)
+    for corner, values in _strips(image):
+        grey = values.astype(np.float32)
+        levels = _levels(np.where(np.isfinite(grey), grey, np.float32(low)), floor, span)
+        shown = levels if key is None else np.where(values == key, np.uint8(_WHITE), levels)
+        flat.paste(Image.fromarray(shown), corner)
+    return flat
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[tuple[int, int], NDArray[Any]]]:
+    """The picture in pieces, each with its corner: copies in floats of all of it would take gigabytes."""
+    width, height = image.size
+    across = min(width, _STRIP_PIXELS)
+    down = max(1, _STRIP_PIXELS // across)
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            box = (left, top, min(left + across, width), min(top + down, height))
+            yield (left, top), np.asarray(image.crop(box))
 
 
 def _levels(grey: NDArray[np.float32], floor: float, span: float) -> Pixels:

@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 import onnxruntime  # ships no types
 
 from contract.errors import DependencyConflict, LoadFailed, LorakeetError, ModelNotOnnx, OutOfMemory
-from kernel.installation import conflict, cores, gpus, onnx_runtimes
+from kernel.cores import cores
+from kernel.installation import conflict, gpus, onnx_runtimes
 from kernel.trace import report
 
 CPU: Final = "CPUExecutionProvider"

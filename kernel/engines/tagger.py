@@ -5,12 +5,13 @@ of `selected_tags.csv`.
 """
 
 import os
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import ModelIncomplete, ModelInterface, ModelMismatch
+from contract.errors import LorakeetError, ModelIncomplete, ModelInterface, ModelMismatch
 from contract.methods.tag import Category, ScoredTag
 from kernel.engines import labels, onnx_file, sessions
 
@@ -51,9 +52,10 @@ class Tagger:
 
     def _run(self, pictures: list[NDArray[np.uint8]], count: int, options: Any) -> Scores:
         """A model with a fixed batch size gets its last batch filled up with black."""
-        batch = np.zeros((count, self.size, self.size, 3), np.float32)
+        batch = np.empty((count, self.size, self.size, 3), np.float32)
         for place, pixels in zip(batch, pictures, strict=False):
             place[...] = pixels
+        batch[len(pictures) :] = 0
         try:
             (found,) = self._session.run([self._output], {self._input: batch}, options)
         except Exception as error:  # onnxruntime's exceptions share no base of their own
@@ -111,11 +113,39 @@ def files(folder: str) -> tuple[str, str]:
     return found[0], found[1]
 
 
+def stamp(folder: str) -> tuple[tuple[int, int] | None, ...]:
+    """Changes when a file of the tagger in `folder` does: size and time of each, its external data included.
+
+    Raises ModelIncomplete. Whatever else is wrong with the model, loading it says.
+    """
+    model, table = files(folder)
+    first = _stamp(model)
+    named = () if first is None else _external(model, *first)
+    return first, _stamp(table), *(_stamp(os.path.join(folder, name)) for name in named)
+
+
+@lru_cache(maxsize=8)
+def _external(model: str, size: int, mtime_ns: int) -> tuple[str, ...]:
+    """The files named in the model, looked up once while it stays the same: the walk takes milliseconds."""
+    try:
+        return tuple(onnx_file.external_files(model))
+    except LorakeetError:
+        return ()
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def _input_of(session: Any, path: str) -> tuple[str, int, int | None]:
     inputs = session.get_inputs()
     shape = list(inputs[0].shape) if inputs else []
     fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(shape) == 4 and shape[3] == 3
-    if not fits or not isinstance(shape[1], int) or shape[1] != shape[2]:
+    if not fits or not isinstance(shape[1], int) or shape[1] != shape[2] or shape[1] < 1:
         raise ModelInterface(
             "The model's input is not float [batch, size, size, 3] with a fixed size.",
             where=path,

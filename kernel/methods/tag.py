@@ -1,6 +1,5 @@
 """`tag`: pictures through a tagger, results handed over as they come."""
 
-import os
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -8,22 +7,29 @@ from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from contract.errors import JobCanceled, LorakeetError
+from contract.errors import JobCanceled, LineTooLong, LorakeetError, cut
+from contract.handshake import Limits
 from contract.methods.job import FailedImage
 from contract.methods.tag import TaggedImage, TaggerModel, TagOutcome, TagParams, TagSettings
 from contract.rules import captions, paths
-from kernel.installation import cores
+from kernel.cores import cores
 from kernel.jobs import Job
 from kernel.manifest import Picture, pictures_of
-from kernel.parcels import Parcels
+from kernel.parcels import MAX_BYTES, Parcels, weight
 from kernel.session import Session
 
 if TYPE_CHECKING:
     from kernel.engines.pictures import Prepared
     from kernel.engines.tagger import Scores, Tagger
 
-#: Failures that the outcome repeats; every one of them has been reported by `partial`.
+#: Failures that the outcome repeats, and the most bytes of them; `partial` has reported every one.
 MAX_FAILED: Final = 1_000
+#: Shares of a line: a parcel, the failures of an outcome and its counts have at most a quarter each.
+_SHARES: Final = 4
+#: Characters of a name that a failure repeats: the longest path of any system, 32,767, all of it escaped.
+_MAX_NAME: Final = 98_304
+#: What a notification has besides its one item.
+_ENVELOPE_BYTES: Final = 1024
 
 
 def run(params: TagParams, job: Job, session: Session) -> TagOutcome:
@@ -39,7 +45,7 @@ def run(params: TagParams, job: Job, session: Session) -> TagOutcome:
     with session.models.use(
         "tagger", _name(params.settings.model), key, lambda: tagger.load(folder, allowed_root=root)
     ) as model:
-        tagging = _Tagging(model, pictures, params.settings, job, session.limits.max_image_pixels)
+        tagging = _Tagging(model, pictures, params.settings, job, session.limits)
         tagging.seconds["load_s"] = time.perf_counter() - started
         tagging.run()
     tagging.seconds["wall_s"] = time.perf_counter() - started
@@ -57,13 +63,17 @@ class _Tagging:
     """One run over the pictures, and what it has come to so far."""
 
     def __init__(
-        self, model: "Tagger", pictures: list[Picture], settings: TagSettings, job: Job, max_pixels: int
+        self, model: "Tagger", pictures: list[Picture], settings: TagSettings, job: Job, limits: Limits
     ) -> None:
+        from kernel.engines.pictures import budget_for
+
         self._model = model
         self._pictures = pictures
         self._settings = settings
         self._job = job
-        self._max_pixels = max_pixels
+        self._max_pixels = limits.max_image_pixels
+        self._budget = budget_for(limits.max_image_pixels)
+        self._max_line = limits.max_message_bytes
         self._floor = captions.lowest_score(settings)
         self._lock = Lock()
         self.done = 0
@@ -71,6 +81,7 @@ class _Tagging:
         self._tagged = 0
         self._failed: list[FailedImage] = []
         self._failed_count = 0
+        self._failed_bytes = 0
         self._counts: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -92,14 +103,19 @@ class _Tagging:
             runners=plan.runners,
             stop=self._job.cancel,
         )
-        with Parcels(self._job.partial, interval_s=self._job.interval_s, weigh=_tags_of) as parcels:
+        most = min(MAX_BYTES, self._max_line // _SHARES)
+        with Parcels(self._job.partial, interval_s=self._job.interval_s, max_bytes=most) as parcels:
             for batch, (prepared, scores) in results:
                 parcels.add(*self._reported(batch, prepared, scores))
                 self.done += len(batch)
                 self._job.progress("tag", self.done, total, unit="images")
 
     def outcome(self) -> TagOutcome:
-        """What there is so far."""
+        """What there is so far.
+
+        It has to fit into a line: `failed` has the first failures and `tag_counts` the most frequent tags,
+        each in at most a quarter of a line; `failed_count` is the count of all failures.
+        """
         warnings = []
         if self._model.fell_back:
             warnings.append(
@@ -109,7 +125,7 @@ class _Tagging:
             tagged=self._tagged,
             failed=self._failed,
             failed_count=self._failed_count,
-            tag_counts=dict(self._counts.most_common()),
+            tag_counts=_fitting(self._counts, self._max_line // _SHARES),
             provider=self._model.provider,
             timings={name: round(seconds, 4) for name, seconds in self.seconds.items()},
             warnings=warnings,
@@ -125,9 +141,12 @@ class _Tagging:
                 self._model.size,
                 fast=self._settings.decode == "fast",
                 max_pixels=self._max_pixels,
+                budget=self._budget,
             )
         except LorakeetError as error:
-            return error
+            # The frames of a traceback hold the picture, and it is long until this one is reported.
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
         finally:
             self._spent("decode_s", time.thread_time() - started)
 
@@ -154,15 +173,17 @@ class _Tagging:
             if isinstance(item, LorakeetError):
                 failed.append(self._failure(index, item))
             else:
-                items.append(self._item(index, item, next(rows)))
+                try:
+                    items.append(self._item(index, item, next(rows)))
+                except LineTooLong as error:
+                    failed.append(self._failure(index, error))
         return items, failed
 
     def _item(self, index: int, picture: "Prepared", scores: "Scores") -> TaggedImage:
+        """Raises LineTooLong where the texts of the settings, or the tags, are more than a message holds."""
         rating, tags = self._model.rating(scores), self._model.tags(scores, self._floor)
         texts = captions.caption_tags(rating, tags, self._settings)
-        self._counts.update(texts)
-        self._tagged += 1
-        return TaggedImage(
+        item = TaggedImage(
             index=index,
             image=self._pictures[index].named,
             width=picture.width,
@@ -171,19 +192,37 @@ class _Tagging:
             rating=rating,
             tags=tags,
         )
+        if (size := weight(item)) > self._max_line - _ENVELOPE_BYTES:
+            raise LineTooLong(
+                f"The result has {size} bytes; a message may have {self._max_line}.",
+                hint="Raise `score_floor`, shorten the texts of the settings, or agree on longer lines.",
+            )
+        self._counts.update(texts)
+        self._tagged += 1
+        return item
 
     def _failure(self, index: int, error: LorakeetError) -> FailedImage:
         named = self._pictures[index].named
+        if len(named) > _MAX_NAME:
+            named = cut(named)
         error.where = named
         failure = FailedImage(index=index, image=named, error=error.to_wire(job_id=self._job.job_id))
         self._failed_count += 1
-        if len(self._failed) < MAX_FAILED:
+        self._failed_bytes += weight(failure)
+        if len(self._failed) < MAX_FAILED and self._failed_bytes <= self._max_line // _SHARES:
             self._failed.append(failure)
         return failure
 
 
-def _tags_of(item: TaggedImage) -> int:
-    return len(item.tags)
+def _fitting(counts: Counter[str], max_bytes: int) -> dict[str, int]:
+    """The counts by falling count, as many as fit."""
+    fitting: dict[str, int] = {}
+    for tag, count in counts.most_common():
+        max_bytes -= weight({tag: count})
+        if max_bytes < 0:
+            break
+        fitting[tag] = count
+    return fitting
 
 
 def _name(model: TaggerModel) -> str:
@@ -203,8 +242,7 @@ def _locate(model: TaggerModel, job: Job) -> tuple[str, str | None, tuple[Any, .
     files = tagger.files(folder)
     for path in files if root is None else ():
         job.roots.resolve(paths.to_wire(path), "$.params.settings.model.path")
-    stats = [os.stat(path) for path in files]
-    return folder, root, (folder, *((each.st_size, each.st_mtime_ns) for each in stats))
+    return folder, root, (folder, *tagger.stamp(folder))
 
 
 def _fetched(model: TaggerModel, job: Job) -> tuple[str, str]:

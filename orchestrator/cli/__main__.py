@@ -2,4 +2,4 @@
 
 from orchestrator.cli import main
 
-raise SystemExit(main())
+main()

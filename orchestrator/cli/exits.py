@@ -1,8 +1,20 @@
 """What the exit code of a command says."""
 
 from enum import IntEnum
+from typing import Final
 
-from contract.errors import InputError, KernelError, LorakeetError, ProtocolError, SettingsInvalid
+from contract.errors import (
+    ContractError,
+    InputError,
+    InvalidParams,
+    JobCanceled,
+    JobIdentityError,
+    KernelError,
+    LorakeetError,
+    ProtocolError,
+    SettingsInvalid,
+)
+from orchestrator.cli import streams
 
 
 class Exit(IntEnum):
@@ -18,21 +30,29 @@ class Exit(IntEnum):
     PROBLEMS = 7
     UNAVAILABLE = 8
     INTERRUPTED = 130
+    UNHEARD = streams.UNHEARD
     TERMINATED = 143
 
 
 #: What each code means, for the help and the documentation.
-MEANINGS = {
+MEANINGS: Final = {
     Exit.DONE: "Everything asked for is done.",
     Exit.BUG: "A bug in Lorakeet.",
     Exit.USAGE: "A flag, setting or settings file is wrong.",
     Exit.REFUSED: "The input cannot be used: folder, model, images. Nothing was changed.",
     Exit.SOME_FAILED: "Done, but some images failed; each was named.",
-    Exit.NO_KERNEL: "The kernel is not installed, died, or did not answer. What was finished is kept.",
+    Exit.NO_KERNEL: (
+        "No kernel did it: none is installed, or it died, was told by somebody else to leave, speaks another "
+        "version, or did not answer. What was finished is kept."
+    ),
     Exit.FAILED: "The job failed while it ran: memory, disk, download, a library.",
     Exit.PROBLEMS: "`doctor` found problems.",
     Exit.UNAVAILABLE: "The command does not exist in this version yet.",
     Exit.INTERRUPTED: "Interrupted with Ctrl+C. What was finished is kept.",
+    Exit.UNHEARD: (
+        "The output cannot be written any more: its reader has left (as `| head` does), or its disk is full. "
+        "What was finished is kept."
+    ),
     Exit.TERMINATED: "Ended by SIGTERM. What was finished is kept.",
 }
 
@@ -40,11 +60,16 @@ MEANINGS = {
 def exit_for(error: LorakeetError) -> Exit:
     """The exit code of a command that ended with `error`."""
     match error:
-        case SettingsInvalid() | ProtocolError():
+        case SettingsInvalid() | InvalidParams():
             return Exit.USAGE
+        # A job that we cancel ends as Ctrl+C does; this one was canceled by a kernel that had to leave.
+        case JobCanceled():
+            return Exit.NO_KERNEL
+        case ProtocolError() | JobIdentityError():
+            return Exit.BUG
+        case KernelError() | ContractError():
+            return Exit.NO_KERNEL
         case InputError():
             return Exit.REFUSED
-        case KernelError():
-            return Exit.NO_KERNEL
         case _:
             return Exit.FAILED

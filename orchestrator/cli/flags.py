@@ -11,6 +11,7 @@ import msgspec
 
 from contract.fields import Detail, FieldSpec, describe
 from contract.methods.tag import TaggerModel
+from contract.rules.paths import to_wire
 from contract.rules.taggers import SHORT_NAMES, model_reference
 
 _GROUPS: dict[Detail, str] = {
@@ -39,7 +40,7 @@ def tagger_model(text: str) -> dict[str, str]:
     """A TaggerModel as people write it: a folder that exists, a repository, or a short name."""
     path = os.path.abspath(os.path.expanduser(text))
     if os.path.isdir(path) or text.startswith((".", "~", os.sep)):
-        return {"path": path}
+        return {"path": to_wire(path)}
     try:
         return model_reference(text)
     except ValueError as error:

@@ -1,7 +1,9 @@
 """What a command shows: words and a bar for people, or one JSON event a line for programs."""
 
 import sys
-from typing import Any, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 import msgspec
 from rich.console import Console
@@ -10,15 +12,19 @@ from rich.text import Text
 
 from contract.errors import LorakeetError
 from contract.notifications import Progress as Step
+from orchestrator.cli.streams import Unheard
 
 
 class Output:
-    """Where a command's words go. With `json`, stdout has events only and stderr nothing from us."""
+    """Where a command's words go. With `json`, stdout has events only and stderr nothing from us.
+
+    Whatever is said raises Unheard where nobody reads any more.
+    """
 
     def __init__(self, *, json: bool, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.json = json
         self._stdout = stdout or sys.stdout
-        self._errors = Console(file=stderr or sys.stderr, highlight=False, soft_wrap=True)
+        self._errors = _Console(file=stderr or sys.stderr, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -26,19 +32,22 @@ class Output:
         """An event for programs."""
         if self.json:
             line = msgspec.json.encode({"event": name, **fields})
-            self._stdout.write(line.decode() + "\n")
-            self._stdout.flush()
+            with _heard():
+                # Bytes: JSON is UTF-8 and ends its lines with "\n", whatever the terminal's habits are.
+                _write_all(self._stdout.buffer, line + b"\n")
 
     def say(self, text: str) -> None:
         """A result for people."""
         if not self.json:
-            self._stdout.write(printable(text) + "\n")
-            self._stdout.flush()
+            with _heard():
+                self._stdout.write(printable(text) + "\n")
+                self._stdout.flush()
 
     def note(self, text: str, style: str = "") -> None:
         """Something people should know meanwhile."""
         if not self.json:
-            self._errors.print(Text(printable(text), style=style))
+            with _heard():
+                self._errors.print(Text(printable(text), style=style))
 
     def error(self, error: LorakeetError) -> None:
         """Why the command ended."""
@@ -62,9 +71,10 @@ class Output:
 
     def end_progress(self) -> None:
         """Leave the bar as it is and go on below it."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with _heard():
+                bar.stop()
 
     def _started(self) -> Progress:
         if self._bar is None:
@@ -77,8 +87,33 @@ class Output:
                 console=self._errors,
             )
             self._task = self._bar.add_task("", total=None, rate="")
-            self._bar.start()
+            with _heard():
+                self._bar.start()
         return self._bar
+
+
+class _Console(Console):
+    """A console whose end is an exception like any other."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise Unheard
+
+
+def _write_all(stream: BinaryIO, data: bytes) -> None:
+    # With PYTHONUNBUFFERED a signal may cut a write short.
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
+    stream.flush()
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    # BrokenPipeError on POSIX; Windows says EINVAL, a full disk ENOSPC, a terminal that is gone EIO.
+    try:
+        yield
+    except OSError as error:
+        raise Unheard from error
 
 
 _SHOWN = ("phase", "step", "total", "unit", "rate", "eta_s")

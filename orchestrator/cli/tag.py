@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,27 +11,28 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from contract.errors import JobCanceled, LorakeetError, from_wire
+from contract.errors import FileUnreadable, JobCanceled, LorakeetError, SettingsInvalid, from_wire
 from contract.handshake import LimitsWanted
 from contract.methods.job import MANIFEST_FROM, FailedImage, ManifestItem
 from contract.methods.tag import TaggedImage, TagOutcome, TagSettings
 from contract.notifications import Log, Partial, Progress
+from contract.rules import paths
 from contract.rules.captions import Existing, combine
 from contract.rules.paths import to_wire
 from orchestrator import caption_files
 from orchestrator.cli.exits import Exit
-from orchestrator.cli.flags import add_settings, given_settings
+from orchestrator.cli.flags import add_settings, given_settings, tagger_model
 from orchestrator.cli.output import Output
 from orchestrator.client import connect
 from orchestrator.folders import Image, collisions, find_images, links_out
 from orchestrator.ids import new_id
 from orchestrator.kernels import kernel_command
-from orchestrator.settings import Settings, decode_table, read_toml
+from orchestrator.settings import Settings, decode_table, load, read_toml
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own flags, then one for every setting."""
-    parser.add_argument("folder", help="folder of images")
+    parser.add_argument("folder", type=_folder, help="folder of images")
     parser.add_argument("--settings", metavar="FILE.toml", help="settings in a file; flags win over it")
     parser.add_argument("--recursive", action="store_true", help="also the folders inside it")
     parser.add_argument(
@@ -39,16 +41,23 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="skip",
         help="images that have a caption already: leave them, add new tags, or replace it. Default: skip.",
     )
-    parser.add_argument("--extension", default=".txt", help="ending of caption files. Default: .txt.")
+    parser.add_argument(
+        "--extension", type=_extension, default=".txt", help="ending of caption files. Default: .txt."
+    )
     add_settings(parser, TagSettings)
 
 
-async def run(arguments: argparse.Namespace, settings: Settings, output: Output) -> Exit:
+async def run(arguments: argparse.Namespace, output: Output) -> Exit:
     """Tag the folder. Raises LorakeetError."""
-    chosen = _chosen(arguments)
-    images = find_images(arguments.folder, recursive=arguments.recursive, extension=_extension(arguments))
+    settings, chosen = load(arguments.home), _chosen(arguments)
+    locked: list[str] = []
+    images = find_images(
+        arguments.folder, recursive=arguments.recursive, extension=arguments.extension, locked=locked
+    )
     caption_files.clear_leftovers(image.caption for image in images)
     work = _Work(arguments.folder, images, chosen, arguments.existing, output)
+    for folder in locked:
+        work.fail(folder, FileUnreadable("The folder cannot be read.", where=to_wire(folder)))
     try:
         if work.todo:
             await _tag(work, arguments.folder, settings)
@@ -76,7 +85,7 @@ class _Work:
         output.event("started", images=len(self.todo), skipped=self._skipped)
         for image in images:
             if image.path in unusable:
-                self._fail(image, unusable[image.path])
+                self.fail(image.path, unusable[image.path])
 
     def take(self, method: str, params: Any) -> None:
         """The sink of the job."""
@@ -90,7 +99,7 @@ class _Work:
                 for item in msgspec.convert(params.items, list[TaggedImage]):
                     self._caption(item)
                 for failure in msgspec.convert(params.failed, list[FailedImage]):
-                    self._fail(self.todo[failure.index], from_wire(failure.error))
+                    self.fail(self.todo[failure.index].path, from_wire(failure.error))
 
     @property
     def exit(self) -> Exit:
@@ -124,9 +133,11 @@ class _Work:
                 self.settings.separator,
                 first=self.settings.always_first,
             )
-            caption_files.write(image.caption, text or "")
+            if not self._put(image.caption, text or ""):
+                self._skipped += 1
+                return
         except LorakeetError as error:
-            self._fail(image, error)
+            self.fail(image.path, error)
             return
         self._written += 1
         self._output.event(
@@ -138,21 +149,34 @@ class _Work:
             tags=item.tags,
         )
 
-    def _fail(self, image: Image, error: LorakeetError) -> None:
+    def _put(self, path: str, caption: str) -> bool:
+        """Write a caption; False where there is one by now and it is to be left alone."""
+        if self._existing == "skip":
+            return caption_files.write_new(path, caption)
+        caption_files.write(path, caption)
+        return True
+
+    def fail(self, path: str, error: LorakeetError) -> None:
+        """Name something that cannot be done, and why."""
         self._failed += 1
-        self._output.event("failed", image=to_wire(image.path), error=error.to_wire())
-        self._output.note(f"failed: {to_wire(image.path)}: {error.message}", "red")
+        self._output.event("failed", image=to_wire(path), error=error.to_wire())
+        hint = f" {error.hint}" if error.hint else ""
+        self._output.note(f"failed: {to_wire(path)}: {error.message}{hint}", "red")
 
     def _summary(self) -> str:
-        parts = [f"{self._written} captions written"]
+        parts = [f"{_counted(self._written, 'caption')} written"]
         if self._skipped:
-            parts.append(f"{self._skipped} images had one and were left alone (see --existing)")
+            parts.append(f"{_counted(self._skipped, 'image')} left alone, having one (see --existing)")
         if self._failed:
-            parts.append(f"{self._failed} images failed")
+            parts.append(f"{self._failed} failed")
         if self.outcome is not None and self.outcome.timings.get("wall_s"):
             rate = self.outcome.tagged / self.outcome.timings["wall_s"]
             parts.append(f"{rate:.1f} images/s on {self.outcome.provider}")
         return ", ".join(parts) + "."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 async def _tag(work: _Work, folder: str, settings: Settings) -> None:
@@ -160,18 +184,39 @@ async def _tag(work: _Work, folder: str, settings: Settings) -> None:
     command = kernel_command(settings)
     limits = LimitsWanted(max_image_pixels=settings.limits.max_image_pixels)
     with _inputs(work.todo) as (inputs, inputs_root):
-        roots = _roots(folder, work.settings.model.path, *inputs_root)
+        roots = _roots(folder, *_model_folders(work.settings.model.path), *inputs_root)
         async with connect(command, roots=roots, limits=limits) as kernel:
             params = {"job_id": new_id("job"), "v": 2, "inputs": inputs, "settings": work.settings}
             try:
                 work.outcome = await kernel.run("tag", params, work.take)
             except JobCanceled as canceled:
-                work.outcome = msgspec.convert(canceled.partial, TagOutcome)
+                # A kernel that leaves may have nothing to hand over.
+                work.outcome = msgspec.convert(canceled.partial, TagOutcome | None)
                 raise
 
 
-def _roots(*folders: str | None) -> list[str]:
-    return [to_wire(os.path.abspath(folder)) for folder in folders if folder is not None]
+def _roots(*folders: str) -> list[str]:
+    return [to_wire(os.path.abspath(folder)) for folder in folders]
+
+
+def _model_folders(named: str | None) -> list[str]:
+    """The folder of the model, and where its files really lie.
+
+    A snapshot in the hub's cache holds links to `../../blobs`; naming the folder means these files too.
+    """
+    if named is None:
+        return []
+    folder = paths.from_wire(named)
+    real = [os.path.realpath(os.path.join(folder, name)) for name in _names(folder)]
+    return [folder, *sorted({os.path.dirname(path) for path in real if os.path.isfile(path)})]
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        # The kernel says what is wrong with it, by the names of the files that it misses.
+        return []
 
 
 class _Inputs(NamedTuple):
@@ -205,17 +250,39 @@ def _chosen(arguments: argparse.Namespace) -> TagSettings:
 
 
 def _relative_to(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
-    """A model's folder in a settings file is meant from where the file lies."""
+    """A model's folder in a settings file is meant from where the file lies; a name is as for the flag."""
     match table:
+        case {"model": str(name)}:
+            return table | {"model": _named(name)}
         case {"model": {"path": str(path)} as model}:
-            return table | {"model": {**model, "path": str((folder / Path(path).expanduser()).absolute())}}
+            absolute = (folder / Path(path).expanduser()).absolute()
+            return table | {"model": {**model, "path": to_wire(str(absolute))}}
         case _:
             return table
 
 
-def _extension(arguments: argparse.Namespace) -> str:
-    extension: str = arguments.extension
-    return extension if extension.startswith(".") else f".{extension}"
+def _named(name: str) -> Any:
+    try:
+        return tagger_model(name)
+    except argparse.ArgumentTypeError as error:
+        raise SettingsInvalid(f"model: {error}", where="model") from None
+
+
+def _folder(text: str) -> str:
+    # An empty text is a shell variable that was never set, and would mean the folder one stands in.
+    if not text:
+        raise argparse.ArgumentTypeError("name a folder")
+    return text
+
+
+def _extension(text: str) -> str:
+    """`.txt` or `txt`. Never the ending of an image: a caption would take the place of a picture."""
+    extension = f".{text.removeprefix('.')}"
+    if not re.fullmatch(r"(\.[A-Za-z0-9_-]+)+", extension):
+        raise argparse.ArgumentTypeError(f"`{text}` is no file ending such as .txt")
+    if f".{extension.rpartition('.')[2]}".lower() in paths.IMAGE_SUFFIXES:
+        raise argparse.ArgumentTypeError(f"`{text}` is the ending of images, which are never written")
+    return extension
 
 
 def _brief(outcome: TagOutcome) -> TagOutcome:

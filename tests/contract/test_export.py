@@ -83,6 +83,12 @@ def test_errors_capabilities_levels_and_notifications_are_in_the_openrpc_documen
     assert document["x-notifications"].keys() == NOTIFICATIONS.keys()
 
 
+def test_patterns_are_those_of_json_schema_and_not_of_python() -> None:
+    text = pretty(openrpc()).decode()
+    assert '"^[A-Za-z0-9_-]{1,64}$"' in text
+    assert "\\Z" not in text
+
+
 def test_a_method_lists_an_error_once() -> None:
     for method in openrpc()["methods"]:
         listed = [(each["code"], each["message"]) for each in method["errors"]]

@@ -81,6 +81,13 @@ def test_a_payload_is_held_against_its_own_version() -> None:
     assert caught.value.where == "$.params.words"
 
 
+def test_params_without_a_version_are_told_as_what_they_were_read() -> None:
+    payload = Payload(TagParams, older={1: TagParamsV1}, upgrades={1: upgrade_1_to_2})
+    with pytest.raises(InvalidParams) as caught:
+        payload.decode(b'{"job_id": "a", "inputs": {}, "settings": {}}')
+    assert "version 1" in str(caught.value.hint) and "`v: 2`" in str(caught.value.hint)
+
+
 def test_an_upgrade_may_refuse() -> None:
     with pytest.raises(InvalidParams, match="no shouting"):
         PAYLOAD.decode(b'{"words": "a!"}')

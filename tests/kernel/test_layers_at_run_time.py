@@ -120,4 +120,4 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(
         }
         error = kernel.request("tag", params)["error"]
         assert (error["code"], error["data"]["kind"]) == (4003, "dependency_missing")
-        assert "onnxruntime" in error["message"] and "pip install" in error["data"]["hint"]
+        assert "onnxruntime" in error["message"] and "start.py doctor" in error["data"]["hint"]

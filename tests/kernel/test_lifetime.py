@@ -195,7 +195,9 @@ def test_a_signal_right_after_the_spawn_leaves_no_process(number: signal.Signals
     # Python itself starts up here: until it has run our first statement, the outcome is its own.
     with KernelProcess() as kernel:
         os.kill(kernel.pid, number)
-        assert kernel.wait() in (0, -number)
+        code = kernel.wait()
+        kernel.kill()
+        assert code in (0, -number) or (code == 1 and "kernel/__main__.py" not in kernel.stderr)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -313,7 +315,8 @@ def test_a_second_signal_ends_a_kernel_at_once_that_waits_for_a_stuck_job(
         while kernel.request("status")["result"]["accepting_jobs"]:
             pass
         os.kill(kernel.pid, number)
-        assert kernel.wait(2) == 128 + number
+        # Its exit code tells it from a kernel that waited: the grace would end it with 1, or 0.
+        assert kernel.wait() == 128 + number
 
 
 @pytest.mark.slow

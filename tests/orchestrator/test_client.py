@@ -160,6 +160,13 @@ async def test_a_program_that_is_no_kernel_is_reported_with_what_it_said() -> No
     assert "no kernel here" in caught.value.details["stderr_tail"]
 
 
+@pytest.mark.parametrize("program", ["cat", "yes"])
+async def test_a_program_that_only_echoes_or_chatters_is_no_kernel(program: str) -> None:
+    with anyio.fail_after(20), pytest.raises(KernelFault, match="it is no kernel"):
+        async with connect([program]):
+            pass
+
+
 async def test_a_program_that_does_not_exist_is_unavailable() -> None:
     with pytest.raises(KernelUnavailable, match="/does/not/exist"):
         async with connect(["/does/not/exist"]):

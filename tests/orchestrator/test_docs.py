@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from orchestrator.cli import _COMMANDS
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.exits import MEANINGS
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -14,5 +14,5 @@ def test_every_exit_code_stands_in_the_documentation_with_its_meaning() -> None:
 
 
 def test_every_command_stands_in_the_documentation() -> None:
-    for name in _COMMANDS:
+    for name in COMMANDS:
         assert f"| `lorakeet {name}" in _PAGE

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import SettingsInvalid
-from orchestrator.kernels import kernel_command
+from orchestrator.kernels import kernel_command, split
 from orchestrator.settings import KernelSettings, Settings
 
 
@@ -16,8 +16,39 @@ def test_the_environment_wins_over_the_settings_and_these_over_the_default(
     settings = Settings(kernel=KernelSettings(command=["ssh", "box", "lorakeet-kernel"]))
     assert kernel_command(Settings()) == [sys.executable, "-P", "-m", "kernel"]
     assert kernel_command(settings) == ["ssh", "box", "lorakeet-kernel"]
-    monkeypatch.setenv("LORAKEET_KERNEL", "/opt/my\\ ml/kernel --fast")
-    assert kernel_command(settings) == ["/opt/my ml/kernel", "--fast"]
+    monkeypatch.setenv("LORAKEET_KERNEL", "my-kernel --fast")
+    assert kernel_command(settings) == ["my-kernel", "--fast"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/opt/my\\ ml/kernel --fast", ["/opt/my ml/kernel", "--fast"]),
+        ("'/opt/my ml/kernel' -m \"a b\"", ["/opt/my ml/kernel", "-m", "a b"]),
+    ],
+)
+def test_a_command_is_split_as_a_shell_splits_it(text: str, words: list[str]) -> None:
+    assert split(text, windows=False) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('"C:\\Program Files\\ml\\kernel.exe" --fast', ["C:\\Program Files\\ml\\kernel.exe", "--fast"]),
+        ("C:\\ml\\kernel.exe -m 'x'", ["C:\\ml\\kernel.exe", "-m", "'x'"]),
+        ('C:\\"my ml"\\k.exe "" #1', ["C:\\my ml\\k.exe", "", "#1"]),
+        ('"C:\\my ml\\"', ["C:\\my ml\\"]),
+    ],
+)
+def test_on_windows_backslashes_stay_and_quotes_go(text: str, words: list[str]) -> None:
+    assert split(text, windows=True) == words
+
+
+@pytest.mark.parametrize("windows", [True, False])
+@pytest.mark.parametrize("text", ['"unclosed', " "])
+def test_what_is_no_command_is_refused_on_every_system(text: str, windows: bool) -> None:
+    with pytest.raises(SettingsInvalid, match="LORAKEET_KERNEL"):
+        split(text, windows=windows)
 
 
 def test_a_command_that_cannot_be_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +85,6 @@ raise SystemExit(main(["tag", sys.argv[1], "--model", "wd-vit-v3"]))
         check=False,
     )
     assert done.returncode == 5, done.stderr
-    assert 'pip install "lorakeet[kernel]"' in done.stderr
+    assert 'pip install -e ".[kernel]" -c constraints.txt' in done.stderr.replace("\n", " ")
     assert "LORAKEET_KERNEL" in done.stderr
     assert "Traceback" not in done.stderr

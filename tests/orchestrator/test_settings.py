@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import FileMissing, SettingsInvalid
+from contract.errors import SettingsInvalid
 from orchestrator.settings import Settings, load, read_toml
 
 
@@ -38,5 +38,5 @@ def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileMissing, match=r"none\.toml"):
+    with pytest.raises(SettingsInvalid, match=r"none\.toml"):
         read_toml(tmp_path / "none.toml")

@@ -34,6 +34,42 @@ def test_another_travels_as_a_uri_of_its_bytes() -> None:
     assert from_wire("file:///a%20b/%FF%25.jpg") == _posix(b"/a b/\xff%.jpg")
 
 
+@pytest.mark.parametrize(
+    ("path", "wire"),
+    [
+        ("C:\\a b\\\ud800.jpg", "file:///C:/a%20b/%ED%A0%80.jpg"),
+        ("c:/\udcff", "file:///c:/%ED%B3%BF"),
+        ("\\\\server\\share\\\udfff", "file:////server/share/%ED%BF%BF"),
+        ("\\\\?\\C:\\\ud83d", "file:////%3F/C%3A/%ED%A0%BD"),
+    ],
+)
+def test_a_name_that_only_windows_can_have_travels_as_a_uri_of_its_surrogates(path: str, wire: str) -> None:
+    assert to_wire(path) == wire
+    assert from_wire(wire) == path.replace("/", "\\")
+
+
+@pytest.mark.parametrize("start", ["C:\\", "z:\\", "\\\\server\\share\\", "\\\\?\\C:\\"])
+def test_any_name_of_windows_survives_the_wire(start: str) -> None:
+    chance = random.Random(4)
+    surrogates = [chr(each) for each in range(0xD800, 0xE000)]
+    for _ in range(2000):
+        others = chance.choices("ab:%\\ é🦜~?", k=6)
+        path = start + "".join(chance.sample([*others, *chance.choices(surrogates, k=3)], k=9))
+        wire = to_wire(path)
+        wire.encode("utf-8")
+        assert from_wire(wire) == path
+
+
+def test_a_posix_path_that_looks_like_another_systems_stays_what_it_is() -> None:
+    for raw in (b"/C:/\xff", b"//server/\xed\xa0\x80", b"///a\xff", b"/\\\\server\xff", b"/C:\\\xff"):
+        assert from_wire(to_wire(_posix(raw))) == _posix(raw)
+    assert to_wire(_posix(b"/C:/\xff")) == "file:///C%3A/%FF"
+
+
+def test_the_bare_name_of_a_file_can_always_be_said() -> None:
+    assert to_wire("\ud800.jpg") == "file://%ED%A0%80.jpg"
+
+
 def _round_trips(alphabet: bytes) -> None:
     chance = random.Random(3)
     for _ in range(3000):
@@ -60,17 +96,31 @@ def test_any_name_with_a_backslash_survives_the_wire() -> None:
         ("file:///a%2Fb", "/a/b"),
         ("file:///a%2", "/a%2"),
         ("file:////a", "//a"),
+        ("file:////a%FF", "//a\udcff"),
+        ("file:///C:/a%20b/c.jpg", "C:\\a b\\c.jpg"),
+        ("file:/c:/%C3%A9", "c:\\é"),
     ],
 )
 def test_uris_that_others_write_are_read(uri: str, path: str) -> None:
     assert from_wire(uri) == path
 
 
-@pytest.mark.parametrize("uri", ["file://host/a", "file:a", "file:", "file://", "file://./a"])
+@pytest.mark.parametrize("uri", ["file://host/a", "file:a", "file:", "file://", "file://./a", "file://C:/a"])
 def test_a_uri_of_another_machine_is_refused(uri: str) -> None:
     with pytest.raises(PathNotAbsolute) as caught:
         from_wire(uri)
     assert caught.value.where == uri
+
+
+def test_bytes_that_no_name_of_windows_has_are_refused() -> None:
+    with pytest.raises(PathNotAbsolute):
+        from_wire("file:///C:/%FF")
+
+
+def test_a_uri_cannot_smuggle_a_way_up() -> None:
+    for uri in ("file:///C:/a/%2E%2E/b", "file:///C:/a%5C..%5Cb", "file:///a/%2E%2E/b", "file:///C:/a%00"):
+        with pytest.raises(PathNotAbsolute):
+            check_plain(from_wire(uri))
 
 
 @pytest.mark.parametrize(
@@ -157,6 +207,8 @@ def test_not_under_a_root(path: str, root: str) -> None:
         ("/c/a", False),
         ("C:", False),
         ("a\\b", False),
+        ("1:\\a", False),
+        ("é:\\a", False),
         ("", False),
     ],
 )

@@ -4,7 +4,6 @@ import os
 import pickle
 import random
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -230,15 +229,16 @@ def test_a_file_of_a_million_opening_messages_is_refused_at_once(tmp_path: Path)
 
 def test_the_bytes_of_tensors_are_not_read(tmp_path: Path) -> None:
     path = Path(saved(tmp_path, model()))
-    size = 200 << 20
+    size = 1 << 42  # more than any machine could read or hold
     weight = b"\x4a" + varint(size)  # TensorProto.raw_data = 9
     tensor = b"\x2a" + varint(len(weight) + size) + weight  # GraphProto.initializer = 5
     with path.open("ab") as file:
         file.write(b"\x3a" + varint(len(tensor) + size) + tensor)  # ModelProto.graph = 7
-        file.truncate(file.tell() + size)
-    start = time.perf_counter()
+        try:
+            file.truncate(file.tell() + size)
+        except OSError:
+            pytest.skip("this file system has no such files")
     check(str(path))
-    assert time.perf_counter() - start < 0.1  # reading 200 MB takes longer
     with path.open("r+b") as file:
         file.truncate(size)
     with pytest.raises(ModelNotOnnx):

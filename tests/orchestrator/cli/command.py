@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,12 @@ class Done(NamedTuple):
     def of(self, name: str) -> list[dict[str, Any]]:
         """The events of one name."""
         return [event for event in self.events if event["event"] == name]
+
+
+def with_startup_code(folder: Path, code: str) -> dict[str, str]:
+    """The environment of a command that runs `code` before anything of ours."""
+    (folder / "sitecustomize.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 
 
 def lorakeet(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Done:

@@ -3,8 +3,11 @@
 import json
 import os
 import random
+import select
+import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +15,14 @@ from typing import Any
 
 import pytest
 
-from tests.orchestrator.cli.command import LORAKEET, TIMEOUT_S, lorakeet
+from tests.orchestrator.cli.command import LORAKEET, TIMEOUT_S, lorakeet, with_startup_code
 from tests.orchestrator.cli.conftest import CAPTIONS
 
-_COUNT = 150
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+_COUNT = 200
+#: From this one on the kernel decodes no picture, so that nobody is done when the signal comes.
+_STUCK = 160
 _CAPTION = CAPTIONS["rocket.jpg"] + "\n"
 
 
@@ -60,7 +67,13 @@ class _Running:
 @contextmanager
 def _tagging(folder: Path, demo_tagger: Path) -> Iterator[_Running]:
     command = [*LORAKEET, "tag", str(folder), "--model", str(demo_tagger), "--batch-size", "2", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    kernel = shlex.join([sys.executable, "-P", str(Path(__file__).parent / "stuck_kernel.py"), str(_STUCK)])
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "LORAKEET_KERNEL": kernel},
+    )
     try:
         yield _Running(process)
     finally:
@@ -115,9 +128,10 @@ def test_a_killed_kernel_is_reported_and_a_second_run_goes_on(
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(30))
 def test_kernels_killed_at_any_moment_leave_whole_captions(many: Path, demo_tagger: Path, seed: int) -> None:
-    _kill_kernel(many, demo_tagger, random.Random(seed).randint(1, _COUNT - 30))
+    _kill_kernel(many, demo_tagger, random.Random(seed).randint(1, _STUCK))
 
 
+@linux
 def test_a_killed_command_leaves_whole_captions_and_no_kernel(many: Path, demo_tagger: Path) -> None:
     with _tagging(many, demo_tagger) as running:
         running.until(tagged=30)
@@ -128,6 +142,7 @@ def test_a_killed_command_leaves_whole_captions_and_no_kernel(many: Path, demo_t
     _goes_on(many, demo_tagger, _assert_whole(many))
 
 
+@linux
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_keeps_what_it_has_and_says_so(
     many: Path, demo_tagger: Path, number: signal.Signals, code: int
@@ -144,6 +159,99 @@ def test_an_interrupted_command_keeps_what_it_has_and_says_so(
 
 
 def _wait_until_gone(pid: int) -> None:
-    """Bounded by the time-out of the test."""
-    while Path(f"/proc/{pid}").exists():
-        os.sched_yield()
+    """It is nobody's child any more by then, so that only its descriptor tells."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([process], [], [], TIMEOUT_S)[0], f"{pid} still runs"
+    finally:
+        os.close(process)
+
+
+# Ctrl+C at any moment ---------------------------------------------------------------------------------------
+
+#: Only in the command itself: its kernel starts with the same environment.
+_SIGNAL_AT = """
+    import os, sys
+
+    def at(event, args):
+        if (event if event != "import" else args[0]) == os.environ["AT"]:
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+    if "orchestrator.cli" in sys.orig_argv:
+        sys.addaudithook(at)
+"""
+_WHILE_LOADING = (
+    "orchestrator.cli.streams",
+    "orchestrator.cli.commands",
+    "argparse",
+    "anyio",
+    "contract.errors",
+    "msgspec",
+    "orchestrator.cli.tag",
+    "rich.console",
+    "orchestrator.client",
+)
+_WHILE_RUNNING = ("os.scandir", "subprocess.Popen", "os.link")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _signaled(
+    at: str, number: signal.Signals, photographs: Path, demo_tagger: Path, folder: Path
+) -> "subprocess.CompletedProcess[bytes]":
+    environment = with_startup_code(folder, _SIGNAL_AT) | {"AT": at, "SIGNAL": str(int(number))}
+    return subprocess.run(
+        [*LORAKEET, "tag", str(photographs), "--model", str(demo_tagger)],
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize("number", _SIGNALS)
+@pytest.mark.parametrize("module", _WHILE_LOADING)
+def test_a_signal_while_the_command_loads_ends_it_as_the_system_does(
+    module: str, number: signal.Signals, photographs: Path, demo_tagger: Path, tmp_path: Path
+) -> None:
+    done = _signaled(module, number, photographs, demo_tagger, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (-number, b"", b"")
+
+
+@pytest.mark.parametrize("number", _SIGNALS)
+@pytest.mark.parametrize("event", _WHILE_RUNNING)
+def test_a_signal_while_the_command_runs_ends_it_in_good_order(
+    event: str, number: signal.Signals, photographs: Path, demo_tagger: Path, tmp_path: Path
+) -> None:
+    done = _signaled(event, number, photographs, demo_tagger, tmp_path)
+    assert done.returncode == 128 + number
+    # Nothing at all where the event, and so the signal, came more than once: the second ends it at once.
+    assert done.stderr in (b"", b"Interrupted. The same command goes on where it ended.\n")
+    written = len(list(photographs.glob("*.txt")))
+    assert (written > 0) == (event == "os.link")
+
+
+#: A signal at the very end, and another where Python would tidy up by itself.
+_SIGNAL_AT_THE_END = """
+    import atexit, os, signal
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def leave(code, leave=os._exit):
+        interrupt()
+        leave(code)
+
+    atexit.register(interrupt)
+    os._exit = leave
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(("serve",), 8), (("--help",), -signal.SIGINT)])
+def test_a_signal_after_the_command_has_ended_is_no_traceback(
+    arguments: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    done = lorakeet(*arguments, env=with_startup_code(tmp_path, _SIGNAL_AT_THE_END))
+    assert (done.code, done.stderr) == (code, "")
