@@ -1,20 +1,27 @@
 """`lorakeet-kernel`: guard the descriptors, watch the parent, serve, exit with a code.
 
 Exit codes: 0 asked to (`exit`, end of stdin, SIGTERM, SIGINT), 1 bug, or jobs that did not end within the
-grace, 3 parent gone, 4 `initialize` was refused; 128 + n at a signal n while the kernel is leaving already. A
-signal before the watch is up ends the process as the system does. `--contract` prints the OpenRPC document.
+grace, 2 unknown argument, 3 parent gone, 4 `initialize` was refused; 128 + n at a signal n while the kernel is
+leaving already. A signal before the watch is up ends the process as the system does.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
+_USAGE = """usage: lorakeet-kernel [--contract | --version | --help]
 
-def main() -> int:
+Without arguments it is a kernel: JSON-RPC 2.0, one object a line, on stdin and stdout, for a program to
+drive. --contract prints the OpenRPC document of all it says and takes.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Be a kernel. Nothing from outside the standard library is imported before the wire is safe."""
-    if "--contract" in sys.argv[1:]:
-        return _print_contract()
+    if asked := list(sys.argv[1:] if arguments is None else arguments):
+        return _tell(asked)
     # Until the watch takes signals over, Ctrl+C would be a traceback of KeyboardInterrupt.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from kernel import descriptors
@@ -44,10 +51,22 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _print_contract() -> int:
-    from contract.export import openrpc, pretty
+def _tell(asked: Sequence[str]) -> int:
+    """Answer a person; the exit code."""
+    from kernel import __version__
 
-    sys.stdout.buffer.write(pretty(openrpc()))
+    match asked:
+        case ["--contract"]:
+            from contract.export import openrpc, pretty
+
+            sys.stdout.buffer.write(pretty(openrpc()))
+        case ["--version"]:
+            sys.stdout.write(f"lorakeet-kernel {__version__}\n")
+        case ["--help" | "-h"]:
+            sys.stdout.write(_USAGE)
+        case _:
+            sys.stderr.write(_USAGE)
+            return 2
     return 0
 
 

@@ -160,3 +160,10 @@ def test_the_contract_option_prints_the_document_and_nothing_else() -> None:
     committed = Path(__file__).parents[2] / "contract" / "schema" / "openrpc.json"
     assert done.stdout == committed.read_bytes()
     assert done.stderr == b""
+
+
+def test_a_person_gets_words_and_a_wrong_argument_is_refused() -> None:
+    for argument, code in (("--version", 0), ("--help", 0), ("--contracts", 2)):
+        done = subprocess.run([*COMMAND, argument], capture_output=True, timeout=20, check=False)
+        assert done.returncode == code
+        assert (done.stderr if code else done.stdout).split()[0] in (b"usage:", b"lorakeet-kernel")

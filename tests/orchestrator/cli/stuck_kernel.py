@@ -27,4 +27,4 @@ def stick(first: int) -> None:
 
 if __name__ == "__main__":
     stick(int(sys.argv[1]))
-    main()
+    main([])
