@@ -1,7 +1,7 @@
 """`lorakeet-kernel`: guard the descriptors, watch the parent, serve, exit with a code.
 
 Exit codes: 0 asked to (`exit`, end of stdin, SIGTERM, SIGINT), 1 bug, or jobs that did not end within the
-grace, 2 unknown argument, 3 parent gone, 4 `initialize` was refused; 128 + n at a signal n while the kernel is
+grace, 2 unknown argument, 3 parent gone, 4 `initialize` was refused; 128 + n at a signal n while it is
 leaving already. A signal before the watch is up ends the process as the system does.
 """
 
