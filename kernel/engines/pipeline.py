@@ -1,11 +1,12 @@
-"""Two stages on threads: pictures are prepared ahead while batches run through the model.
+"""Batches on threads: pictures are prepared and run through the model so that every core is busy.
 
-Both stages release the GIL in their heavy parts, so that together they keep every core busy.
+Preparing and running release the GIL in their heavy parts. Every time a thread hands something to another,
+both may have to wait for the GIL; so where a run takes one thread, that thread prepares its batch as well.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -44,22 +45,50 @@ def stream(
     ahead = 2 * runners + 1
     under_way: deque[tuple[range, Future[B]]] = deque()
     with ExitStack() as stack:
-        preparing, running = _pool(stack, preparers, "prepare"), _pool(stack, runners, "run")
-
-        def whole(items: list[Future[A]]) -> B:
-            return run([item.result() for item in items])
-
+        if runners == preparers:
+            begin = _one_stage(stack, prepare, run, runners, stop)
+        else:
+            begin = _two_stages(stack, prepare, run, preparers, runners)
         waiting = iter(plan)
         while not stop.done():
             while len(under_way) < ahead and (batch := next(waiting, None)) is not None:
-                items = [preparing.submit(prepare, index) for index in batch]
-                under_way.append((batch, running.submit(whole, items)))
+                under_way.append((batch, begin(batch)))
             if not under_way:
                 return
             batch, future = under_way.popleft()
             wait((future, stop), return_when=FIRST_COMPLETED)
             if not stop.done():
                 yield batch, future.result()
+
+
+def _one_stage(
+    stack: ExitStack,
+    prepare: Callable[[int], A],
+    run: Callable[[list[A]], B],
+    threads: int,
+    stop: Future[Any],
+) -> Callable[[range], Future[B]]:
+    """Every thread takes whole batches."""
+    pool = _pool(stack, threads, "batch")
+
+    def item(index: int) -> A:
+        if stop.done():
+            raise CancelledError  # nobody waits for this batch any more
+        return prepare(index)
+
+    return lambda batch: pool.submit(lambda: run([item(index) for index in batch]))
+
+
+def _two_stages(
+    stack: ExitStack, prepare: Callable[[int], A], run: Callable[[list[A]], B], preparers: int, runners: int
+) -> Callable[[range], Future[B]]:
+    """Many threads prepare ahead of the few that run."""
+    preparing, running = _pool(stack, preparers, "prepare"), _pool(stack, runners, "run")
+
+    def whole(items: list[Future[A]]) -> B:
+        return run([item.result() for item in items])
+
+    return lambda batch: running.submit(whole, [preparing.submit(prepare, index) for index in batch])
 
 
 def _pool(stack: ExitStack, threads: int, name: str) -> ThreadPoolExecutor:

@@ -1,0 +1,54 @@
+"""Run benchmarks and print their figures; exit with 1 if a target was missed.
+
+`python -m tests.bench [NAME ...] [--quick] [--list]`
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tests.bench import cancel, idle, initialize, ping, tagging
+from tests.bench.child import load
+from tests.bench.figures import Benchmark
+
+BENCHMARKS = {
+    each.name: each
+    for each in (
+        Benchmark("ping", "round trip of a ping against a raw echo", ping.run),
+        Benchmark("initialize", "start to handshake against importing two libraries", initialize.run),
+        Benchmark("idle", "memory of an idle kernel", idle.run),
+        Benchmark("cancel", "cancel to terminal while the host reads slowly", cancel.run),
+        Benchmark("tag-tiny", "tagging with a tiny model: bound by decoding", tagging.run_tiny),
+        Benchmark("tag-vit", "tagging with a model of ViT-B size: bound by the model", tagging.run_vit),
+    )
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Lorakeet's benchmarks.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--quick", action="store_true", help="see that they run; the figures mean nothing")
+    parser.add_argument("--list", action="store_true", help="what there is")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    chosen = [BENCHMARKS[name] for name in options.names or BENCHMARKS]
+    if options.list:
+        print("\n".join(f"{each.name:12} {each.summary}" for each in chosen))
+        return 0
+    met = [_run(each, options.quick) for each in chosen]
+    return 0 if options.quick or all(met) else 1
+
+
+def _run(benchmark: Benchmark, quick: bool) -> bool:
+    """Print what it found; whether every target was met."""
+    before = load()
+    report = benchmark.run(quick)
+    print(f"{benchmark.name} (load before: {before})")
+    print("\n".join(f"  {line}" for line in report.lines()), flush=True)
+    return all(figure.met for figure in report.figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
