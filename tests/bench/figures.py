@@ -28,14 +28,18 @@ class Figure(NamedTuple):
         reached = self.ratio if self.limits == "ratio" else self.value
         return reached >= self.target if self.at_least else reached <= self.target
 
+    @property
+    def measured(self) -> str:
+        return (
+            f"{self.what}: {_short(self.value)} {self.unit}, floor {_short(self.floor)} {self.unit}, "
+            f"ratio {self.ratio:.3g}"
+        )
+
     def __str__(self) -> str:
         sign = ">=" if self.at_least else "<="
         unit = f" {self.unit}" if self.limits == "value" else ""
-        return (
-            f"{self.what}: {_short(self.value)} {self.unit}, floor {_short(self.floor)} {self.unit}, "
-            f"ratio {self.ratio:.3g}; target {self.limits} {sign} {self.target:g}{unit}: "
-            f"{'met' if self.met else 'MISSED'}"
-        )
+        verdict = "met" if self.met else "MISSED"
+        return f"{self.measured}; target {self.limits} {sign} {self.target:g}{unit}: {verdict}"
 
 
 class Report(NamedTuple):
