@@ -11,6 +11,7 @@ from typing import Final
 
 from contract.errors import CaptionUnreadable, DiskFull, FileUnwritable, LorakeetError
 from contract.rules.paths import to_wire
+from orchestrator.folders import names_in
 
 #: What is being written, beside its target: a digest of the target's name, so that leftovers of a crash are
 #: recognised, and a token of this process, so that two commands never write into one file. As long as that
@@ -100,7 +101,7 @@ def clear_leftovers(paths: Iterable[str]) -> None:
         folder, name = os.path.split(path)
         ours[folder].add(_digest(name))
     for folder, digests in ours.items():
-        for name in _names(folder):
+        for name in names_in(folder):
             if (found := _LEFTOVER.fullmatch(name)) and found[1] in digests:
                 _remove(os.path.join(folder, name))
 
@@ -108,13 +109,6 @@ def clear_leftovers(paths: Iterable[str]) -> None:
 def _remove(path: str) -> None:
     with suppress(OSError):
         os.unlink(path)
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
 
 
 def _temporary(path: str) -> str:

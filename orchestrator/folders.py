@@ -42,6 +42,14 @@ def find_images(
     return [Image(path, caption_path(path, extension)) for path in found]
 
 
+def names_in(folder: str) -> list[str]:
+    """What is in `folder`, by name; nothing where it cannot be read."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
 def collisions(images: Iterable[Image]) -> dict[str, CaptionCollision]:
     """By path, the images that would share a caption file with another one (`a.jpg` and `a.png`)."""
     sharing: dict[str, list[str]] = defaultdict(list)

@@ -55,7 +55,7 @@ ANY_JOB: Errors = (
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):
-    """One row. `by_reader` methods are answered by the reader itself, also while everything else is busy."""
+    """One row of the table."""
 
     name: str
     kind: Kind
@@ -67,7 +67,6 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[str, ...] = ()
     idempotent: bool = True
     resumable: bool = False
-    by_reader: bool = False
 
     @property
     def params(self) -> type[Params]:
@@ -91,7 +90,6 @@ _TABLE = (
         result=InitializeResult,
         errors=(LevelUnsupported, InvalidRequest, PathNotAbsolute),
         idempotent=False,
-        by_reader=True,
     ),
     Method(
         name="ping",
@@ -99,7 +97,6 @@ _TABLE = (
         summary="Answer at once. For people who wonder; nothing is ever killed by it.",
         payload=Payload(control.PingParams),
         result=control.Pong,
-        by_reader=True,
     ),
     Method(
         name="status",
@@ -107,7 +104,6 @@ _TABLE = (
         summary="What runs, and in what state the kernel is.",
         payload=Payload(control.NoParams),
         result=control.Status,
-        by_reader=True,
     ),
     Method(
         name="cancel",
@@ -115,7 +111,6 @@ _TABLE = (
         summary="Ask a job to stop at its next step or item.",
         payload=Payload(control.CancelParams),
         result=control.CancelResult,
-        by_reader=True,
     ),
     Method(
         name="control",
@@ -133,7 +128,6 @@ _TABLE = (
         payload=Payload(control.RootsParams),
         result=control.RootsResult,
         errors=(PathNotAbsolute,),
-        by_reader=True,
     ),
     Method(
         name="job/get",
@@ -179,7 +173,6 @@ _TABLE = (
         summary="The host has read the answer to `initialize`.",
         payload=Payload(control.NoParams),
         result=None,
-        by_reader=True,
     ),
     Method(
         name="exit",
@@ -187,7 +180,6 @@ _TABLE = (
         summary="Leave now; running jobs are canceled.",
         payload=Payload(control.NoParams),
         result=None,
-        by_reader=True,
     ),
 )
 

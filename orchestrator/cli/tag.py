@@ -24,7 +24,7 @@ from orchestrator.cli.exits import Exit
 from orchestrator.cli.flags import add_settings, given_settings, tagger_model
 from orchestrator.cli.output import Output
 from orchestrator.client import connect
-from orchestrator.folders import Image, collisions, find_images, links_out
+from orchestrator.folders import Image, collisions, find_images, links_out, names_in
 from orchestrator.ids import new_id
 from orchestrator.kernels import kernel_command
 from orchestrator.settings import Settings, decode_table, load, read_toml
@@ -207,16 +207,9 @@ def _model_folders(named: str | None) -> list[str]:
     if named is None:
         return []
     folder = paths.from_wire(named)
-    real = [os.path.realpath(os.path.join(folder, name)) for name in _names(folder)]
+    # If it cannot be read, the kernel says so, by the names of the files that it misses.
+    real = [os.path.realpath(os.path.join(folder, name)) for name in names_in(folder)]
     return [folder, *sorted({os.path.dirname(path) for path in real if os.path.isfile(path)})]
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        # The kernel says what is wrong with it, by the names of the files that it misses.
-        return []
 
 
 class _Inputs(NamedTuple):
