@@ -24,10 +24,18 @@ LorakeetError
 │   │                                   ├── ModelNotOnnx ├── ModelInterface └── ModelNotFound
 │   └── SettingsInvalid        2301
 ├── ResourceError              3xxx     ├── OutOfMemory ├── DeviceLost └── DiskFull
-└── RuntimeFailure             4xxx     ├── LoadFailed ├── NanLoss ├── DependencyMissing
-                                        ├── DependencyConflict ├── DownloadFailed
-                                        └── KernelError ├── KernelDied ├── KernelUnavailable
-                                                        ├── KernelTimeout └── KernelFault
+├── RuntimeFailure             4xxx     ├── LoadFailed ├── NanLoss ├── DependencyMissing
+│                                       ├── DependencyConflict ├── DownloadFailed
+│                                       └── KernelError ├── KernelDied ├── KernelUnavailable
+│                                                       ├── KernelTimeout └── KernelFault
+└── StudioError                5xxx     the studio's own, by what asked for it
+    ├── RequestError           51xx     ├── BodyInvalid ├── BodyTooLarge ├── MediaTypeWrong ├── RangeInvalid
+    │                                   ├── NotFound ├── MethodNotAllowed ├── StateConflict ├── StaleVersion
+    │                                   ├── VersionRequired └── KeyReused
+    ├── AccessError            52xx     ├── HostRefused ├── CrossSite ├── Unauthorized └── TooManyAttempts
+    ├── StoreError             53xx     ├── StoreLocked ├── StoreTooNew └── StoreDamaged
+    ├── WorkerError            54xx     ├── WorkerDied └── WorkerTimeout
+    └── NotReady               5501
 
 `code` tells machines the family, `kind` is the slug that clients branch on. The text of an error is written
 for the user by whoever raises it; the text of foreign exceptions never travels. Those marked `by_host`, such
@@ -527,6 +535,171 @@ class KernelFault(KernelError):
     kind = "kernel_fault"
 
 
+class StudioError(LorakeetError):
+    """Raised by the studio about itself, its clients and its workers."""
+
+    by_host = True
+
+
+class RequestError(StudioError):
+    """Raised when a request to the studio cannot be carried out as it stands."""
+
+
+class BodyInvalid(RequestError):
+    """Raised when the body of a request is not what its media type says."""
+
+    code = 5101
+    kind = "body_invalid"
+
+
+class BodyTooLarge(RequestError):
+    """Raised when a body is larger than is taken."""
+
+    code = 5102
+    kind = "body_too_large"
+
+
+class MediaTypeWrong(RequestError):
+    """Raised when a body comes in a media type that the operation does not take."""
+
+    code = 5103
+    kind = "media_type_wrong"
+
+
+class RangeInvalid(RequestError):
+    """Raised when a range lies outside the file."""
+
+    code = 5104
+    kind = "range_invalid"
+
+
+class NotFound(RequestError):
+    """Raised when there is no such thing."""
+
+    code = 5105
+    kind = "not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """Raised when a resource does not know the HTTP method."""
+
+    code = 5106
+    kind = "method_not_allowed"
+
+
+class StateConflict(RequestError):
+    """Raised when something is not in a state in which this can be done."""
+
+    code = 5107
+    kind = "state_conflict"
+
+
+class StaleVersion(RequestError):
+    """Raised when something was changed by somebody else meanwhile."""
+
+    code = 5108
+    kind = "stale_version"
+
+
+class VersionRequired(RequestError):
+    """Raised when a change does not say which version it is a change of."""
+
+    code = 5109
+    kind = "version_required"
+
+
+class KeyReused(RequestError):
+    """Raised when an idempotency key comes again with another request."""
+
+    code = 5110
+    kind = "key_reused"
+
+
+class AccessError(StudioError):
+    """Raised when a request is not let in."""
+
+
+class HostRefused(AccessError):
+    """Raised when a request is meant for a host that the studio is not."""
+
+    code = 5201
+    kind = "host_refused"
+
+
+class CrossSite(AccessError):
+    """Raised when a request was made by a page of another origin."""
+
+    code = 5202
+    kind = "cross_site"
+
+
+class Unauthorized(AccessError):
+    """Raised when a request has no valid token or session."""
+
+    code = 5203
+    kind = "unauthorized"
+
+
+class TooManyAttempts(AccessError):
+    """Raised when too many wrong tokens came in a short time."""
+
+    code = 5204
+    kind = "too_many_attempts"
+    retryable = True
+
+
+class StoreError(StudioError):
+    """Raised when the data directory cannot be used."""
+
+
+class StoreLocked(StoreError):
+    """Raised when another studio or command has the data directory."""
+
+    code = 5301
+    kind = "store_locked"
+
+
+class StoreTooNew(StoreError):
+    """Raised when a newer version of Lorakeet has written the data directory."""
+
+    code = 5302
+    kind = "store_too_new"
+
+
+class StoreDamaged(StoreError):
+    """Raised when a database cannot be read or written."""
+
+    code = 5303
+    kind = "store_damaged"
+
+
+class WorkerError(StudioError):
+    """Raised when a worker process did not do what it was given."""
+
+
+class WorkerDied(WorkerError):
+    """Raised when a worker process ended: killed, out of memory, or a bug of a decoder."""
+
+    code = 5401
+    kind = "worker_died"
+    retryable = True
+
+
+class WorkerTimeout(WorkerError):
+    """Raised when a worker process took longer than it may."""
+
+    code = 5402
+    kind = "worker_timeout"
+
+
+class NotReady(StudioError):
+    """Raised when the studio is starting, stopping, or short of what it needs."""
+
+    code = 5501
+    kind = "not_ready"
+    retryable = True
+
+
 def leaves(root: type[LorakeetError] = LorakeetError) -> Iterator[type[LorakeetError]]:
     """Every error class that has a kind, in the order of the tree."""
     if "kind" in vars(root):
@@ -562,5 +735,11 @@ def _nearest(wire: WireError) -> type[LorakeetError]:
     for leaf in leaves():
         if leaf.kind == wire.data.kind:
             return leaf
-    families = {1: ContractError, 2: InputError, 3: ResourceError, 4: RuntimeFailure}
+    families = {
+        1: ContractError,
+        2: InputError,
+        3: ResourceError,
+        4: RuntimeFailure,
+        5: StudioError,
+    }
     return ProtocolError if wire.code < 0 else families.get(wire.code // 1000, LorakeetError)

@@ -51,8 +51,8 @@ def openrpc() -> dict[str, Any]:
         },
         "x-errors": [_error(each) for each in leaves()],
     }
-    portable: dict[str, Any] = _portable(document)
-    return portable
+    whole: dict[str, Any] = portable(document)
+    return whole
 
 
 def exported_types() -> list[type[msgspec.Struct]]:
@@ -72,7 +72,7 @@ def documents() -> dict[Path, bytes]:
     files = {SCHEMA / "openrpc.json": pretty(openrpc())}
     for struct in exported_types():
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(struct)
-        files[SCHEMA / "types" / f"{struct.__name__}.json"] = pretty(_portable(schema))
+        files[SCHEMA / "types" / f"{struct.__name__}.json"] = pretty(portable(schema))
     hashes = {
         path.relative_to(SCHEMA).as_posix(): hashlib.sha256(data).hexdigest() for path, data in files.items()
     }
@@ -106,12 +106,12 @@ def write(root: Path = ROOT) -> None:
         (root / path).write_bytes(data)
 
 
-def _portable(value: Any) -> Any:
-    """`value` without what only Python means: the indentation of docstrings, which it strips from 3.13 on,
+def portable(value: Any) -> Any:
+    """A JSON Schema without what only Python means: the indentation of docstrings, which it strips from 3.13 on,
     and `\\Z` at the end of a pattern, which is `$` in ECMA-262 and so in JSON Schema."""
     if isinstance(value, dict):
-        return {key: _PORTABLE.get((key, type(item)), _portable)(item) for key, item in value.items()}
-    return [_portable(item) for item in value] if isinstance(value, list) else value
+        return {key: _PORTABLE.get((key, type(item)), portable)(item) for key, item in value.items()}
+    return [portable(item) for item in value] if isinstance(value, list) else value
 
 
 _PORTABLE: dict[tuple[str, type], Callable[[Any], Any]] = {

@@ -33,14 +33,26 @@ class LimitsWanted(Strict, frozen=True, kw_only=True):
     max_image_pixels: Annotated[int, Meta(ge=1)] = MAX_IMAGE_PIXELS
 
 
+#: A service's key, such as a token: what may stand in an HTTP header as it is.
+Key = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[!-~]+\Z")]
+
+
 class InitializeParams(Params, frozen=True, kw_only=True):
-    """`roots` are the directories that the kernel may read and write under; none means no files at all."""
+    """`roots` are the directories that the kernel may read and write under; none means no files at all.
+
+    `keys` are the user's keys by the name of the service, such as `huggingface`: kept in memory only, never
+    said again and never logged.
+    """
 
     contract: Offer
     client: ClientInfo
     parent_pid: Annotated[int, Meta(ge=1)] | None = None
     roots: list[str] = []
     limits: LimitsWanted = LimitsWanted()
+    keys: dict[str, Key] = {}
+
+    def __repr__(self) -> str:
+        return f"InitializeParams(client={self.client!r}, keys of {sorted(self.keys)})"
 
 
 class KernelInfo(Reply, kw_only=True):

@@ -36,15 +36,15 @@ class Contradiction(ValueError):
         self.problems = problems
 
 
-def decode(value: Any, wanted: type[T], *, path: str = "$") -> T:
-    """`value` (plain JSON types) as a `wanted`.
+def decode(value: Any, wanted: type[T], *, path: str = "$", strict: bool = True) -> T:
+    """`value` (plain JSON types) as a `wanted`; unless `strict`, texts may stand for numbers and truths.
 
     Raises InvalidParams with the first problem as its text and all of them in `details.problems`.
     """
     try:
-        return msgspec.convert(value, wanted)
+        return msgspec.convert(value, wanted, strict=strict)
     except msgspec.ValidationError as error:
-        problems = list(_first(_walk(value, wanted, path), MAX_PROBLEMS)) or [_problem(error, path)]
+        problems = list(_first(_walk(value, wanted, path, strict), MAX_PROBLEMS)) or [_problem(error, path)]
     raise invalid(problems)
 
 
@@ -64,38 +64,40 @@ def _first(problems: Iterator[Problem], count: int) -> Iterator[Problem]:
         yield problem
 
 
-def _walk(value: Any, wanted: Any, path: str) -> Iterator[Problem]:
+def _walk(value: Any, wanted: Any, path: str, strict: bool) -> Iterator[Problem]:
     """Every problem of `value` and of what is inside it; nothing when it fits."""
-    inner = list(_inside(value, wanted, path))
+    inner = list(_inside(value, wanted, path, strict))
     if inner:
         yield from inner
         return
     try:
-        msgspec.convert(value, wanted)
+        msgspec.convert(value, wanted, strict=strict)
     except msgspec.ValidationError as error:
         yield from _own(error, path)
 
 
-def _inside(value: Any, wanted: Any, path: str) -> Iterator[Problem]:
+def _inside(value: Any, wanted: Any, path: str, strict: bool) -> Iterator[Problem]:
     bare = _bare(wanted, value)
     origin, arguments = typing.get_origin(bare) or bare, typing.get_args(bare)
     if isinstance(origin, type) and issubclass(origin, msgspec.Struct) and isinstance(value, Mapping):
-        yield from _struct(value, origin, path)
+        yield from _struct(value, origin, path, strict)
     elif origin is list and isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _walk(item, arguments[0] if arguments else Any, f"{path}[{index}]")
+            yield from _walk(item, arguments[0] if arguments else Any, f"{path}[{index}]", strict)
     elif origin is dict and isinstance(value, Mapping) and arguments:
         for key, item in value.items():
-            yield from _walk(item, arguments[1], f"{path}[{_quoted(key)}]")
+            yield from _walk(item, arguments[1], f"{path}[{_quoted(key)}]", strict)
 
 
-def _struct(value: Mapping[str, Any], struct: type[msgspec.Struct], path: str) -> Iterator[Problem]:
+def _struct(
+    value: Mapping[str, Any], struct: type[msgspec.Struct], path: str, strict: bool
+) -> Iterator[Problem]:
     hints = typing.get_type_hints(struct, include_extras=True)
     config = struct.__struct_config__
     known = {each.encode_name: each for each in msgspec.structs.fields(struct)}
     for name, each in known.items():
         if name in value:
-            yield from _walk(value[name], hints[each.name], f"{path}.{name}")
+            yield from _walk(value[name], hints[each.name], f"{path}.{name}", strict)
         elif each.required:
             yield Problem(f"{path}.{name}", "is required")
     if config.forbid_unknown_fields:

@@ -66,6 +66,8 @@ class Session:
         self.limits = Limits()
         self.jobs = Jobs(max_running=self.limits.max_concurrent_jobs, outcomes_kept=self.limits.outcomes_kept)
         self.roots = Roots([])
+        #: The user's keys by service, in memory alone.
+        self.keys: Mapping[str, str] = {}
         self.level: int | None = None
         self.state: KernelState | None = None
         self.models = LoadedModels(changed=self.announce)
@@ -141,6 +143,7 @@ class Session:
         level = choose_level(params.contract.levels)
         self.roots = Roots(params.roots)
         self.limits = decode_limits(params.limits)
+        self.keys = params.keys
         if params.parent_pid is not None:
             self._watch.also(params.parent_pid)
         self.level = level

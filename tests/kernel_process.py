@@ -126,13 +126,16 @@ class KernelProcess:
         """Send a notification."""
         self.send({"jsonrpc": "2.0", "method": method, "params": params or {}})
 
-    def initialize(self, roots: Sequence[str | Path] = (), **limits: Any) -> Message:
+    def initialize(
+        self, roots: Sequence[str | Path] = (), *, keys: Mapping[str, str] | None = None, **limits: Any
+    ) -> Message:
         """Shake hands at level 1; the result."""
         params = {
             "contract": {"levels": [1]},
             "client": {"name": "tests"},
             "roots": [str(root) for root in roots],
             "limits": limits,
+            "keys": dict(keys or {}),
         }
         response = self.request("initialize", params)
         assert "result" in response, response

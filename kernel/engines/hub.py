@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 from tqdm.auto import tqdm
@@ -22,16 +22,22 @@ class Stopped(Exception):
     """Raised when the download was no longer wanted."""
 
 
+#: The service whose key opens private and gated repositories.
+SERVICE: Final = "huggingface"
+
 #: Called with bytes done and bytes in all (0 while unknown); raises Stopped to end the download.
 Progress = Callable[[int, int], None]
 
 
-def fetch(repo: str, names: list[str], revision: str | None, progress: Progress) -> Snapshot:
+def fetch(
+    repo: str, names: list[str], revision: str | None, progress: Progress, token: str | None = None
+) -> Snapshot:
     """The files `names` of `repo`, all of the same commit.
 
+    Without a `token`, the hub's library looks for one itself: `HF_TOKEN`, or a login on this machine.
     Raises ModelNotFound, ModelIncomplete, DownloadFailed, and Stopped where `progress` did.
     """
-    paths = _cached(repo, names, revision) or _downloaded(repo, names, revision, progress)
+    paths = _cached(repo, names, revision) or _downloaded(repo, names, revision, progress, token)
     folder = os.path.dirname(paths[0])
     return Snapshot(folder, os.path.realpath(os.path.join(folder, os.pardir, os.pardir)))
 
@@ -45,11 +51,14 @@ def _cached(repo: str, names: list[str], revision: str | None) -> list[str] | No
     return paths if len(paths) == len(names) else None
 
 
-def _downloaded(repo: str, names: list[str], revision: str | None, progress: Progress) -> list[str]:
+def _downloaded(
+    repo: str, names: list[str], revision: str | None, progress: Progress, token: str | None
+) -> list[str]:
+    bar = _bar(progress)
     try:
         paths = []
         for name in names:
-            paths.append(hf_hub_download(repo, name, revision=revision, tqdm_class=_bar(progress)))
+            paths.append(hf_hub_download(repo, name, revision=revision, tqdm_class=bar, token=token))
             # The first file settles the commit: a push in between must not mix two versions.
             revision = os.path.basename(os.path.dirname(paths[0]))
         return paths
@@ -65,7 +74,7 @@ def _explained(error: Exception, repo: str, revision: str | None) -> LorakeetErr
             return ModelNotFound(
                 f"`{repo}` is gated.",
                 where=repo,
-                hint="Accept its terms on the hub and log in: `hf auth login`.",
+                hint="Accept its terms on the hub, then give its key in the settings, or `hf auth login`.",
             )
         case errors.RepositoryNotFoundError():
             return ModelNotFound(f"The hub has no repository `{repo}`, or it is private.", where=repo)

@@ -65,6 +65,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # EXIF 2.3, table 4
+_CHUNK_BYTES = 1 << 20
 _TAIL_BYTES = 4096  # where the end mark of a whole file is looked for: programs append a little after it
 _MAX_REPAIR_BYTES = 256 << 20  # such a file is held in memory twice
 _MAX_BOXES = 64  # pictures have about five
@@ -365,7 +366,8 @@ def _paper(image: Image.Image, size: int) -> Pixels:
 
 def _explained(error: Exception, file: BinaryIO, path: str) -> LorakeetError:
     """The typed error that fits what Pillow raised."""
-    if isinstance(error, OSError) and error.errno is not None:
+    # A damaged file may also send its decoder to places where no file goes on.
+    if isinstance(error, OSError) and error.errno is not None and not _is_readable(file):
         return FileUnreadable(f"{_name(path)} cannot be read to its end.", where=path)
     if _cut_short(file):
         return ImageTruncated(f"{_name(path)} ends too early.", where=path, hint="Copy or download it again.")
@@ -374,6 +376,16 @@ def _explained(error: Exception, file: BinaryIO, path: str) -> LorakeetError:
         where=path,
         details={"formats": list(FORMATS)},
     )
+
+
+def _is_readable(file: BinaryIO) -> bool:
+    try:
+        file.seek(0)
+        while file.read(_CHUNK_BYTES):
+            pass
+    except OSError:
+        return False
+    return True
 
 
 def _cut_short(file: BinaryIO) -> bool:

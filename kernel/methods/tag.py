@@ -37,7 +37,7 @@ def run(params: TagParams, job: Job, session: Session) -> TagOutcome:
     started = time.perf_counter()
     pictures = pictures_of(params.inputs, job.roots)
     job.progress("load", 0, len(pictures), unit="images")
-    folder, root, key = _locate(params.settings.model, job)
+    folder, root, key = _locate(params.settings.model, job, session)
     if job.canceled:
         raise _canceled(0, len(pictures), TagOutcome(tagged=0))
     from kernel.engines import tagger
@@ -231,21 +231,21 @@ def _name(model: TaggerModel) -> str:
     return f"tagger:{model.repo}" + (f"@{model.revision}" if model.revision else "")
 
 
-def _locate(model: TaggerModel, job: Job) -> tuple[str, str | None, tuple[Any, ...]]:
+def _locate(model: TaggerModel, job: Job, session: Session) -> tuple[str, str | None, tuple[Any, ...]]:
     """Folder, where its links may lead, and a key that changes when its files do."""
     from kernel.engines import tagger
 
     if model.path is not None:
         folder, root = job.roots.resolve(model.path, "$.params.settings.model.path"), None
     else:
-        folder, root = _fetched(model, job)
+        folder, root = _fetched(model, job, session)
     files = tagger.files(folder)
     for path in files if root is None else ():
         job.roots.resolve(paths.to_wire(path), "$.params.settings.model.path")
     return folder, root, (folder, *tagger.stamp(folder))
 
 
-def _fetched(model: TaggerModel, job: Job) -> tuple[str, str]:
+def _fetched(model: TaggerModel, job: Job, session: Session) -> tuple[str, str]:
     from kernel.engines import hub, tagger
 
     assert model.repo is not None
@@ -260,7 +260,8 @@ def _fetched(model: TaggerModel, job: Job) -> tuple[str, str]:
         pool = ThreadPoolExecutor(1, "fetch")
         stack.callback(pool.shutdown, wait=False)
         names = [tagger.LABELS_FILE, tagger.MODEL_FILE]
-        fetched = pool.submit(hub.fetch, model.repo, names, model.revision, progress)
+        token = session.keys.get(hub.SERVICE)
+        fetched = pool.submit(hub.fetch, model.repo, names, model.revision, progress, token)
         either: list[Future[Any]] = [fetched, job.cancel]
         wait(either, return_when=FIRST_COMPLETED)
         if not fetched.done() or isinstance(fetched.exception(), hub.Stopped):

@@ -34,6 +34,7 @@ FAMILIES: list[tuple[type[LorakeetError], range]] = [
     (errors.InputError, range(2000, 3000)),
     (errors.ResourceError, range(3000, 4000)),
     (errors.RuntimeFailure, range(4000, 5000)),
+    (errors.StudioError, range(5000, 6000)),
 ]
 
 
@@ -86,7 +87,7 @@ def test_the_drawing_shows_every_class_and_no_other() -> None:
         for name, each in vars(errors).items()
         if isinstance(each, type) and issubclass(each, LorakeetError)
     }
-    words = drawn | set(re.findall(r"\b(?:Busy|Unsupported)\b", errors.__doc__ or ""))
+    words = drawn | set(re.findall(r"\b(?:Busy|Unsupported|Unauthorized)\b", errors.__doc__ or ""))
     assert words == classes - {"LorakeetError"} | {"LorakeetError"} & words
 
 

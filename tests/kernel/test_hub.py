@@ -1,8 +1,9 @@
 """Models from the hub: through its real library, from a hub that this test plays on this machine."""
 
 import hashlib
+import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,6 +36,8 @@ class Hub(ThreadingHTTPServer):
         self.before_get: Callable[[str], object] = lambda name: None
         self.refuse: tuple[int, str] | None = None
         self.gets: list[str] = []
+        #: The `Authorization` of every request that came.
+        self.authorizations: list[str | None] = []
         #: Set to let a slow download go on.
         self.go_on = threading.Event()
         self.slow = False
@@ -55,6 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         hub = self.server
+        hub.authorizations.append(self.headers.get("Authorization"))
         owner, name, _, revision, file = (self.path.split("?")[0].strip("/").split("/", 4) + [""] * 5)[:5]
         if hub.refuse is not None:
             return self._refuse(*hub.refuse)
@@ -93,11 +97,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub_and_kernel(tmp_path: Path, **env: str) -> Iterator[tuple[Hub, KernelProcess]]:
+def hub_and_kernel(
+    tmp_path: Path, *, keys: Mapping[str, str] | None = None, **env: str
+) -> Iterator[tuple[Hub, KernelProcess]]:
     hub = Hub()
     threading.Thread(target=hub.serve_forever, daemon=True).start()
     try:
-        with kernel_for(f"http://127.0.0.1:{hub.server_port}", tmp_path, **env) as kernel:
+        with kernel_for(f"http://127.0.0.1:{hub.server_port}", tmp_path, keys=keys, **env) as kernel:
             yield hub, kernel
     finally:
         hub.go_on.set()
@@ -106,7 +112,9 @@ def hub_and_kernel(tmp_path: Path, **env: str) -> Iterator[tuple[Hub, KernelProc
 
 
 @contextmanager
-def kernel_for(endpoint: str, tmp_path: Path, **env: str) -> Iterator[KernelProcess]:
+def kernel_for(
+    endpoint: str, tmp_path: Path, *, keys: Mapping[str, str] | None = None, **env: str
+) -> Iterator[KernelProcess]:
     settings = {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(tmp_path / "hf"),
@@ -119,7 +127,7 @@ def kernel_for(endpoint: str, tmp_path: Path, **env: str) -> Iterator[KernelProc
     }
     (tmp_path / "pictures").mkdir(exist_ok=True)
     with KernelProcess(settings | env) as kernel:
-        kernel.initialize(roots=[tmp_path / "pictures"])
+        kernel.initialize(roots=[tmp_path / "pictures"], keys=keys)
         yield kernel
 
 
@@ -293,6 +301,54 @@ def test_the_end_of_stdin_during_a_slow_download_ends_the_kernel(tmp_path: Path)
         assert kernel.answer(job)["error"]["code"] == -32800
         assert kernel.wait(5) == 0
         assert not list(snapshots(tmp_path).glob("*/*")), "no half file has a name"
+
+
+#: Nothing else looks like it, so it is found wherever it went.
+CANARY = "hf_CanaryInTheCoalMine7531"
+
+
+def said_by(kernel: KernelProcess) -> str:
+    """Everything that a kernel has let out."""
+    return json.dumps(kernel.messages) + kernel.stderr + repr(kernel.stray)
+
+
+def test_the_key_of_the_hub_comes_through_the_pipe_and_goes_to_the_hub_alone(tmp_path: Path) -> None:
+    with hub_and_kernel(tmp_path, keys={"huggingface": CANARY}) as (hub, kernel):
+        assert kernel.request("tag", tag(tmp_path), timeout=40)["result"]["tagged"] == 1
+        assert set(hub.authorizations) == {f"Bearer {CANARY}"}
+        kernel.request("status")
+        kernel.close_stdin()
+        assert kernel.wait() == 0
+        assert CANARY not in said_by(kernel)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY in _text(path)]
+
+
+def test_a_kernel_that_was_given_no_key_sends_none(tmp_path: Path) -> None:
+    with hub_and_kernel(tmp_path, keys={"civitai": CANARY}) as (hub, kernel):
+        assert kernel.request("tag", tag(tmp_path), timeout=40)["result"]["tagged"] == 1
+        assert set(hub.authorizations) == {None}
+
+
+@pytest.mark.parametrize("refusal", [(401, "RepoNotFound"), (403, "GatedRepo"), (418, "")])
+def test_no_error_says_the_key(refusal: tuple[int, str], tmp_path: Path) -> None:
+    with hub_and_kernel(tmp_path, keys={"huggingface": CANARY}) as (hub, kernel):
+        hub.refuse = refusal
+        assert "error" in kernel.request("tag", tag(tmp_path), timeout=40)
+        assert f"Bearer {CANARY}" in hub.authorizations
+        assert CANARY not in said_by(kernel)
+
+
+@pytest.mark.parametrize("value", [f"{CANARY}\n", f"{CANARY} x", f"{CANARY}\u00e9", f"\x7f{CANARY}"])
+def test_a_key_that_no_header_takes_is_refused_and_not_repeated(value: str) -> None:
+    with KernelProcess() as kernel:
+        params = {"contract": {"levels": [1]}, "client": {"name": "t"}, "keys": {"huggingface": value}}
+        error = kernel.request("initialize", params)["error"]
+        assert (error["code"], error["data"]["where"]) == (-32602, '$.params.keys["huggingface"]')
+        assert CANARY not in said_by(kernel)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("latin-1")
 
 
 def test_a_repository_is_no_way_around_the_check_of_external_data(tmp_path: Path) -> None:

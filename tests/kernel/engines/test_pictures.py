@@ -1,5 +1,6 @@
 """Every form of picture becomes the square that a tagger reads, or a typed error; nothing else comes out."""
 
+import errno
 import os
 import random
 import sys
@@ -16,6 +17,7 @@ from contract.errors import (
     FileMissing,
     FileUnreadable,
     ImageError,
+    ImageInvalid,
     ImageTooLarge,
     ImageTruncated,
     InputError,
@@ -109,6 +111,18 @@ def test_a_folder_is_not_a_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no FIFOs")
+def test_a_decoder_that_is_sent_where_no_file_goes_on_does_not_blame_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    (path,) = write(tmp_path, [ZOO[0]])
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(ImageInvalid):
+        ready(path)
+
+
 def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(FileUnreadable):
