@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 USAGE = """\
-usage: python3 start.py [OPTIONS]            run the studio: lorakeet serve OPTIONS
+usage: python3 start.py [OPTIONS]            run the studio and open it: lorakeet serve OPTIONS
        python3 start.py COMMAND ...          run a command: lorakeet COMMAND ... (try: doctor, tag --help)
        python3 start.py test [PYTEST ARGS]   lint, check formatting and types, run the tests
        python3 start.py test slow|faults [PYTEST ARGS]

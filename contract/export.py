@@ -107,8 +107,8 @@ def write(root: Path = ROOT) -> None:
 
 
 def portable(value: Any) -> Any:
-    """A JSON Schema without what only Python means: the indentation of docstrings, which it strips from 3.13 on,
-    and `\\Z` at the end of a pattern, which is `$` in ECMA-262 and so in JSON Schema."""
+    """A JSON Schema without what only Python means: the indentation of docstrings, which it strips from 3.13
+    on, and `\\Z` at the end of a pattern, which is `$` in ECMA-262 and so in JSON Schema."""
     if isinstance(value, dict):
         return {key: _PORTABLE.get((key, type(item)), portable)(item) for key, item in value.items()}
     return [portable(item) for item in value] if isinstance(value, list) else value

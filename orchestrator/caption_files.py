@@ -111,9 +111,19 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
+def temporary_name(name: str) -> str:
+    """What the new content of the file `name` is called while it is written beside it."""
+    return _TEMPORARY.format(digest=_digest(name), token=_TOKEN)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file is, by its name, what a crash may leave of writing captions."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
 def _temporary(path: str) -> str:
     folder, name = os.path.split(path)
-    return os.path.join(folder, _TEMPORARY.format(digest=_digest(name), token=_TOKEN))
+    return os.path.join(folder, temporary_name(name))
 
 
 def _digest(name: str) -> str:

@@ -2,7 +2,7 @@
 
 Both pipes are always drained. What a job says goes to the sink that the caller gave, at once; nothing is
 stored here, so a slow consumer can block nobody. When the process or its stdout ends, every pending call
-fails with KernelDied and the last of stderr. Restarting is the supervisor's business.
+fails with KernelDied and the last of stderr. Restarting is the lanes' business.
 """
 
 import os
@@ -53,6 +53,8 @@ STDERR_TAIL: Final = 8 * 1024
 Sink = Callable[[str, Any], None]
 #: Takes lines of the kernel's stderr.
 StderrSink = Callable[[bytes], None]
+#: Is told the number of a process that was just started.
+StartSink = Callable[[int], Awaitable[None]]
 
 _encoder = msgspec.json.Encoder()
 
@@ -315,18 +317,17 @@ class KernelClient:
         self._pending.clear()
         self.died.set()
 
-    async def _initialize(self, roots: Sequence[str], limits: LimitsWanted) -> None:
-        self.info = await self.call(
-            "initialize",
-            {
-                "contract": {"levels": list(SUPPORTED_LEVELS)},
-                "client": {"name": "lorakeet", "version": __version__},
-                "parent_pid": os.getpid(),
-                "roots": list(roots),
-                "limits": msgspec.to_builtins(limits),
-            },
-            timeout_s=START_S,
-        )
+    async def _initialize(self, roots: Sequence[str], limits: LimitsWanted, keys: Mapping[str, str]) -> None:
+        params = {
+            "contract": {"levels": list(SUPPORTED_LEVELS)},
+            "client": {"name": "lorakeet", "version": __version__},
+            "parent_pid": os.getpid(),
+            "roots": list(roots),
+            "limits": msgspec.to_builtins(limits),
+        }
+        # A kernel of before there were keys refuses the field.
+        given = {"keys": dict(keys)} if keys else {}
+        self.info = await self.call("initialize", params | given, timeout_s=START_S)
         self._is_new = False
         self._max_bytes = self.info.limits.max_message_bytes
         self._grace_s = self.info.limits.grace_s
@@ -354,14 +355,20 @@ async def connect(
     limits: LimitsWanted | None = None,
     env: Mapping[str, str] | None = None,
     on_stderr: StderrSink | None = None,
+    keys: Mapping[str, str] | None = None,
+    on_start: StartSink | None = None,
 ) -> AsyncIterator[KernelClient]:
     """Start a kernel, shake hands, and end it with all it started when the block is left.
 
-    `roots` are absolute paths as they travel. Raises KernelUnavailable, KernelDied, KernelFault,
-    KernelTimeout and LevelUnsupported.
+    `roots` are absolute paths as they travel. `keys` are the user's keys by service; they go through the pipe
+    alone, where no other process sees them. `on_start` is told the process before anything is said to it.
+    Raises KernelUnavailable, KernelDied, KernelFault, KernelTimeout, LevelUnsupported, and what `on_start`
+    raised.
     """
     limits = limits or LimitsWanted()
-    running = await process.spawn(command, env)
+    # A process that is not known yet could not be ended by who is canceled here.
+    with anyio.CancelScope(shield=True):
+        running = await process.spawn(command, env)
     client = KernelClient(running, on_stderr)
     async with task_group() as tasks:
         # Shielded: while the block is being canceled, its jobs still have to end and answer.
@@ -370,7 +377,9 @@ async def connect(
         tasks.start_soon(_within, serving[1], client._drain_stderr)
         tasks.start_soon(_within, serving[2], client._watch)
         try:
-            await client._initialize(roots, limits)
+            if on_start is not None:
+                await on_start(client.pid)
+            await client._initialize(roots, limits, keys or {})
             yield client
         finally:
             with anyio.CancelScope(shield=True):

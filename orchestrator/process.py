@@ -25,6 +25,9 @@ if TYPE_CHECKING or sys.platform == "win32":
 #: wait for pipes that a grandchild has inherited.
 _LOOK_S: Final = 0.02
 
+#: Steps on the scale of POSIX; a kernel that has the machine for itself loses nothing by them.
+_NICE: Final = 5
+
 #: The job of every process on Windows; it ends with `kill`, or when the process is forgotten.
 _jobs: Final[WeakKeyDictionary[Process, "windows.Job"]] = WeakKeyDictionary()
 
@@ -72,6 +75,24 @@ def kill(process: Process) -> None:
             job.kill()
     else:
         _signal(process, signal.SIGKILL)
+
+
+def step_back(pid: int) -> None:
+    """Let a process that has just started, and all it starts, give way to people.
+
+    Should it crash, no image of its memory is left behind: keys and weights are in it. Where the system
+    cannot, nothing is changed.
+    """
+    import psutil  # no command that starts no kernel needs it
+
+    with contextlib.suppress(psutil.Error, OSError):
+        started = psutil.Process(pid)
+        if sys.platform == "win32":
+            started.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            started.nice(started.nice() + _NICE)
+        if sys.platform == "linux":
+            started.rlimit(psutil.RLIMIT_CORE, (0, 0))
 
 
 def _signal(process: Process, number: int) -> None:

@@ -1,5 +1,6 @@
 """`lorakeet`: the first and the last statement of every command. What is between them is in `commands`."""
 
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Until the command takes signals over, Ctrl+C would be a traceback of KeyboardInterrupt. Like this it
     # ends the process as the system does, which a shell shows as 130.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A start makes tens of thousands of objects that stay; looking through them again and again for some that
+    # do not was a tenth of it. `commands` enables it again.
+    gc.disable()
     from orchestrator.cli import streams
 
     streams.prepare()

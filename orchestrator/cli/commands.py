@@ -1,28 +1,56 @@
 """The commands by their names, and the one place where errors become words and exit codes."""
 
 import argparse
+import gc
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from importlib import import_module
 from types import ModuleType
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 
 from contract.errors import LorakeetError
 from orchestrator import __version__
-from orchestrator.cli import doctor, serve, tag
-from orchestrator.cli.exits import MEANINGS, Exit, exit_for
+from orchestrator.cli.common import Raw, add_common, exit_codes
+from orchestrator.cli.exits import Exit, exit_for
 from orchestrator.cli.interruptions import Interruptions
 from orchestrator.cli.output import Output
 from orchestrator.cli.streams import Unheard, silence
 from orchestrator.home import home
 
-COMMANDS: Final[dict[str, ModuleType]] = {"serve": serve, "tag": tag, "doctor": doctor}
+
+class Command(NamedTuple):
+    """A module of this package; it is loaded only when its command is given, for a start in no time."""
+
+    summary: str
+    #: What people read when they have interrupted it.
+    interrupted: str = "Interrupted. The same command goes on where it ended."
+    #: Seconds after which it is ended, when it was interrupted and has not ended by itself.
+    patience_s: float | None = None
+
+
+COMMANDS: Final = {
+    "serve": Command("the studio, in the browser and over HTTP", "The studio has stopped.", 9.0),
+    "tag": Command("captions beside the images of a folder, through a kernel of its own"),
+    "jobs": Command(
+        "the queue, and all that was ever in it: list, show, cancel, retry, reorder, follow, log",
+        "Not followed any more. The job goes on.",
+    ),
+    "datasets": Command("folders of images that the studio knows: list, create, add, show"),
+    "presets": Command("settings with a name: list, show, create, export, import, delete"),
+    "models": Command("the model files that the studio knows: list"),
+    "settings": Command("what stands in settings.toml: list, get, set, unset"),
+    "keys": Command("keys of services such as Hugging Face: list, set, delete"),
+    "link": Command("a fresh link that logs one browser in, of the studio that runs"),
+    "backup": Command("a copy of what the studio keeps, made while it runs"),
+    "doctor": Command("what is installed, what works, what is wrong, and the command that mends it"),
+}
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command to its end; its exit code."""
-    given = _parsed(arguments)
+    given = _parsed(sys.argv[1:] if arguments is None else arguments)
     if isinstance(given, int):
         return given
     output = Output(json=given.json)
@@ -33,37 +61,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return Exit.UNHEARD
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(loaded: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
+    """The command line, with the flags of the commands in `loaded`."""
     top = argparse.ArgumentParser(
-        prog="lorakeet", description="The LoRA studio.", epilog=_exit_codes(), formatter_class=_Raw
+        prog="lorakeet", description="The LoRA studio.", epilog=exit_codes(), formatter_class=Raw
     )
     top.add_argument("--version", action="version", version=f"lorakeet {__version__}")
-    _add_common(top, json=False, data=None)
+    add_common(top, json=False, data=None)
     commands = top.add_subparsers(metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        summary = (module.__doc__ or "").partition(": ")[2].strip()
-        command = commands.add_parser(name, help=summary, description=summary, epilog=_exit_codes())
-        command.formatter_class = _Raw
-        # Without defaults, which would undo what was given before the command.
-        _add_common(command, json=argparse.SUPPRESS, data=argparse.SUPPRESS)
-        module.add(command)
-        command.set_defaults(command=module)
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about.summary, epilog=exit_codes(), formatter_class=Raw)
+        command.description = about.summary
+        add_common(command)
+        if name in loaded:
+            module = import_module(f"orchestrator.cli.{name}")
+            module.add(command)
+            command.set_defaults(command=name, module=module)
     return top
 
 
-def _add_common(parser: argparse.ArgumentParser, *, json: object, data: object) -> None:
-    parser.add_argument(
-        "--json", action="store_true", default=json, help="one JSON event a line on stdout, nothing else"
-    )
-    parser.add_argument(
-        "--data", metavar="DIR", default=data, help="data directory. Default: $LORAKEET_HOME or ~/lorakeet"
-    )
-
-
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace | int:
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace | int:
     """What was asked for, or the exit code where argparse has said all there is to say."""
-    top = parser()
+    top = parser(COMMANDS.keys() & set(arguments))
     try:
         given = top.parse_args(arguments)
     except SystemExit as leaving:
@@ -75,31 +94,26 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace | int:
 
 
 def _carried_out(given: argparse.Namespace, output: Output) -> Exit:
+    module: ModuleType = given.module
     try:
         given.home = home(given.data)
-        return anyio.run(_interruptible, lambda: given.command.run(given, output), output)
+        command = COMMANDS[given.command]
+        gc.enable()
+        return anyio.run(_interruptible, lambda: module.run(given, output), command, output)
     except LorakeetError as error:
         output.end_progress()
         output.error(error)
         return exit_for(error)
 
 
-async def _interruptible(run: Callable[[], Awaitable[Exit]], output: Output) -> Exit:
+async def _interruptible(run: Callable[[], Awaitable[Exit]], command: Command, output: Output) -> Exit:
     """Run the command; the first SIGINT or SIGTERM ends it in good order, the second at once."""
     result: Exit = Exit.BUG
     with anyio.CancelScope() as scope:
-        interruptions = Interruptions(scope)
+        interruptions = Interruptions(scope, command.patience_s)
         result = await run()
     output.end_progress()
     if interruptions.exit is None:
         return result
-    output.note("Interrupted. The same command goes on where it ended.")
+    output.note(command.interrupted)
     return interruptions.exit
-
-
-class _Raw(argparse.RawDescriptionHelpFormatter):
-    """Keeps the table of exit codes as it is."""
-
-
-def _exit_codes() -> str:
-    return "exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())

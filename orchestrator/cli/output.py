@@ -1,18 +1,23 @@
-"""What a command shows: words and a bar for people, or one JSON event a line for programs."""
+"""What a command shows: words and a bar for people, or one JSON event a line for programs.
+
+rich is loaded with the first words on stderr, of which a command that goes well may have none.
+"""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NoReturn, TextIO
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from contract.errors import LorakeetError
 from contract.notifications import Progress as Step
 from orchestrator.cli.streams import Unheard
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 
 class Output:
@@ -24,11 +29,11 @@ class Output:
     def __init__(self, *, json: bool, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.json = json
         self._stdout = stdout or sys.stdout
-        self._errors = _Console(file=stderr or sys.stderr, highlight=False, soft_wrap=True)
+        self._stderr = stderr or sys.stderr
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """An event for programs."""
         if self.json:
             line = msgspec.json.encode({"event": name, **fields})
@@ -46,6 +51,8 @@ class Output:
     def note(self, text: str, style: str = "") -> None:
         """Something people should know meanwhile."""
         if not self.json:
+            from rich.text import Text
+
             with _heard():
                 self._errors.print(Text(printable(text), style=style))
 
@@ -62,7 +69,7 @@ class Output:
     def progress(self, step: Step) -> None:
         """How far a job is; a bar on a terminal, nothing elsewhere."""
         self.event("progress", **{name: getattr(step, name) for name in _SHOWN})
-        if self.json or not self._errors.is_terminal:
+        if self.json or not self._stderr.isatty():
             return
         bar = self._started()
         assert self._task is not None
@@ -76,8 +83,16 @@ class Output:
             with _heard():
                 bar.stop()
 
-    def _started(self) -> Progress:
+    @cached_property
+    def _errors(self) -> "Console":
+        from orchestrator.cli.console import HeardConsole
+
+        return HeardConsole(file=self._stderr, highlight=False, soft_wrap=True)
+
+    def _started(self) -> "Progress":
         if self._bar is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -90,13 +105,6 @@ class Output:
             with _heard():
                 self._bar.start()
         return self._bar
-
-
-class _Console(Console):
-    """A console whose end is an exception like any other."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        raise Unheard
 
 
 def _write_all(stream: BinaryIO, data: bytes) -> None:

@@ -44,12 +44,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extension", type=_extension, default=".txt", help="ending of caption files. Default: .txt."
     )
+    parser.add_argument(
+        "--queue", action="store_true", help="let the studio do it; the folder is one of its datasets"
+    )
     add_settings(parser, TagSettings)
 
 
 async def run(arguments: argparse.Namespace, output: Output) -> Exit:
     """Tag the folder. Raises LorakeetError."""
     settings, chosen = load(arguments.home), _chosen(arguments)
+    if arguments.queue:
+        from orchestrator.cli.queueing import queue_tagging
+
+        return await queue_tagging(arguments, chosen, output)
     locked: list[str] = []
     images = find_images(
         arguments.folder, recursive=arguments.recursive, extension=arguments.extension, locked=locked

@@ -486,7 +486,7 @@ def test_the_limit_of_pixels_is_64_million_or_what_was_agreed_on(tmp_path: Path,
     )
     for limit, refused in ((None, [1]), (10_000, [0, 1]), (81_000_000, [])):
         with KernelProcess() as kernel:
-            limits = {} if limit is None else {"max_image_pixels": limit}
+            limits: dict[str, Any] = {} if limit is None else {"max_image_pixels": limit}
             agreed = kernel.initialize(roots=[tmp_path, demo_tagger], **limits)["limits"]["max_image_pixels"]
             assert agreed == (limit or 64_000_000)
             failed = kernel.request("tag", params)["result"]["failed"]

@@ -1,5 +1,6 @@
 """The client, with real kernels and with programs that only claim to be one."""
 
+import json
 import os
 import signal
 import sys
@@ -75,6 +76,33 @@ async def test_what_the_kernel_raises_is_raised_as_the_same_class(demo_tagger: P
         with pytest.raises(InvalidParams) as invalid:
             await kernel.call("ping", {"echo": 5})
         assert invalid.value.where == "$.params.echo"
+
+
+_TELLS_WHAT_IT_WAS_SENT = """
+import json, sys
+sent = json.loads(sys.stdin.readline())
+kernel = {"name": json.dumps(sent["params"]), "version": "0", "instance_id": "x", "pid": 1}
+agreed = {"level": 1, "compatible": 1, "kernel": kernel, "methods": {}, "capabilities": {}, "limits": {}}
+print(json.dumps({"jsonrpc": "2.0", "id": sent["id"], "result": agreed}), flush=True)
+sys.stdin.read()
+"""
+
+
+def _shown_of_process(pid: int) -> bytes:
+    """What others see of a process, where there is such a place."""
+    files = [Path(f"/proc/{pid}/{name}") for name in ("cmdline", "environ")]
+    return b"".join(file.read_bytes() for file in files if file.exists())
+
+
+async def test_keys_are_sent_in_the_handshake_and_stand_in_no_list_of_processes() -> None:
+    async with connect(_python(_TELLS_WHAT_IT_WAS_SENT), keys={"huggingface": "hf_canary"}) as kernel:
+        assert json.loads(kernel.info.kernel.name)["keys"] == {"huggingface": "hf_canary"}
+        assert b"hf_canary" not in _shown_of_process(kernel.pid)
+
+
+async def test_a_kernel_that_knows_no_keys_is_not_troubled_with_their_absence() -> None:
+    async with connect(_python(_TELLS_WHAT_IT_WAS_SENT)) as kernel:
+        assert "keys" not in json.loads(kernel.info.kernel.name)
 
 
 async def test_leaving_the_block_ends_the_kernel() -> None:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -190,8 +191,8 @@ _WHILE_LOADING = (
     "anyio",
     "contract.errors",
     "msgspec",
-    "orchestrator.cli.tag",
-    "rich.console",
+    "orchestrator.cli.flags",
+    "orchestrator.caption_files",
     "orchestrator.client",
 )
 _WHILE_RUNNING = ("os.scandir", "subprocess.Popen", "os.link")
@@ -249,9 +250,31 @@ _SIGNAL_AT_THE_END = """
 """
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(("serve",), 8), (("--help",), -signal.SIGINT)])
+@pytest.mark.parametrize(("arguments", "code"), [(("jobs", "list"), 0), (("--help",), -signal.SIGINT)])
 def test_a_signal_after_the_command_has_ended_is_no_traceback(
     arguments: tuple[str, ...], code: int, tmp_path: Path
 ) -> None:
     done = lorakeet(*arguments, env=with_startup_code(tmp_path, _SIGNAL_AT_THE_END))
     assert (done.code, done.stderr) == (code, "")
+
+
+_HANGS = """
+    import anyio, time
+    from orchestrator.cli.interruptions import Interruptions
+
+    async def hang():
+        Interruptions(anyio.CancelScope(), 0.1)
+        print("ready", flush=True)
+        time.sleep(50)
+
+    anyio.run(hang)
+"""
+
+
+def test_a_command_with_little_patience_is_ended_when_it_does_not_end() -> None:
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(_HANGS)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process, process.stdout:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 143

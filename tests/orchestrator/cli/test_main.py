@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,11 @@ import pytest
 from contract.errors import ErrorData, LorakeetError, ProtocolError, WireError, from_wire, leaves
 from contract.fields import describe
 from contract.methods.tag import TagSettings
-from orchestrator.cli.commands import parser
+from orchestrator.cli.commands import COMMANDS, parser
 from orchestrator.cli.exits import Exit, exit_for
 from orchestrator.cli.flags import tagger_model
 from orchestrator.cli.output import printable
 from tests.orchestrator.cli.command import lorakeet
-
-
-def test_serve_says_that_there_is_no_studio_yet_and_what_there_is() -> None:
-    done = lorakeet("serve")
-    assert done.code == Exit.UNAVAILABLE
-    assert "not part of this version yet" in done.stdout
-    assert "lorakeet tag" in done.stdout
 
 
 def test_a_wrong_command_is_a_usage_error() -> None:
@@ -41,9 +35,39 @@ def test_flags_of_every_command_may_stand_before_it_or_after_it(tmp_path: Path) 
     for arguments in (["--json", "--data", "d", "serve"], ["serve", "--json", "--data", "d"]):
         given = parser().parse_args(arguments)
         assert (given.json, given.data) == (True, "d")
+    for arguments in (
+        ["--json", "presets", "list", "--data", "d"],
+        ["presets", "--data", "d", "list", "--json"],
+    ):
+        given = parser().parse_args(arguments)
+        assert (given.json, given.data) == (True, "d")
     given = parser().parse_args(["serve"])
     assert (given.json, given.data) == (False, None)
-    assert lorakeet("--json", "serve").of("unavailable")
+
+
+def test_every_command_is_a_module_that_says_what_it_is() -> None:
+    for name in COMMANDS:
+        module = import_module(f"orchestrator.cli.{name}")
+        assert (module.__doc__ or "").startswith(f"`lorakeet {name}")
+
+
+def test_a_command_is_found_whatever_its_flags_are_called() -> None:
+    assert lorakeet("--data", "tag", "presets", "--help").code == Exit.DONE
+
+
+def test_only_the_command_that_is_given_is_loaded() -> None:
+    code = "import sys; from orchestrator.cli.commands import parser; parser({'tag'}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    loaded = done.stdout.decode().split()
+    assert "orchestrator.cli.tag" in loaded
+    assert not {
+        "orchestrator.cli.presets",
+        "orchestrator.cli.doctor",
+        "starlette",
+        "uvicorn",
+        "httpx",
+        "rich",
+    } & set(loaded)
 
 
 def test_every_field_of_the_settings_has_a_flag_with_its_help() -> None:
@@ -55,16 +79,19 @@ def test_every_field_of_the_settings_has_a_flag_with_its_help() -> None:
 #: What each error makes of a command.
 CODES = {
     Exit.BUG: "parse_error invalid_request line_too_long method_not_found internal_error not_initialized"
-    " job_identity already_running conflict unknown_job",
+    " job_identity already_running conflict unknown_job body_invalid media_type_wrong method_not_allowed"
+    " version_required key_reused",
     Exit.USAGE: "invalid_params settings_invalid",
     Exit.NO_KERNEL: "canceled level_unsupported version_unsupported busy shutting_down"
     " kernel_died kernel_unavailable kernel_timeout kernel_fault",
     Exit.REFUSED: "path_not_absolute path_outside_roots file_missing file_unreadable no_images"
     " caption_collision caption_unreadable manifest_invalid file_unwritable image_empty image_truncated"
     " image_invalid image_too_large model_incomplete model_mismatch model_external_data model_not_onnx"
-    " model_interface model_not_found",
+    " model_interface model_not_found body_too_large range_invalid not_found state_conflict stale_version"
+    " host_refused cross_site unauthorized too_many_attempts store_too_new",
+    Exit.NO_STUDIO: "not_ready store_locked",
     Exit.FAILED: "out_of_memory device_lost disk_full load_failed nan_loss dependency_missing"
-    " dependency_conflict download_failed",
+    " dependency_conflict download_failed store_damaged worker_died worker_timeout",
 }
 
 

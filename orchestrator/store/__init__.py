@@ -1,0 +1,1 @@
+"""The two databases of a data directory, and the lock that says whose they are."""

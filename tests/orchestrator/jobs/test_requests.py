@@ -1,0 +1,77 @@
+"""What is asked for becomes a job, and a job what a kernel is asked."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from contract.errors import InvalidParams
+from contract.methods.registry import METHODS
+from orchestrator.ids import new_id
+from orchestrator.jobs.job import Job
+from orchestrator.jobs.requests import FileRef, JobRequest, JobSource, kernel_request
+from orchestrator.jobs.work import Prepared
+from orchestrator.settings import ModelFolder
+from orchestrator.studio import Studio, open_studio
+from tests.orchestrator.jobs.deeds import DeedWork, open_bench
+
+pytestmark = pytest.mark.anyio
+
+
+async def _refused(studio: Studio, **fields: Any) -> dict[str, str]:
+    """What is wrong, by where it is."""
+    with pytest.raises(InvalidParams) as refused:
+        await studio.jobs.create(new_id("job"), JobRequest(**fields))
+    return {each["where"]: each["message"] for each in refused.value.details["problems"]}
+
+
+def _tag(path: Path | str) -> dict[str, Any]:
+    return {"model": {"path": str(path)}}
+
+
+async def test_a_path_in_the_settings_lies_where_the_studio_may_look(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with open_studio(home, devices=(), run=False) as studio:
+        files = [FileRef(root="datasets", path="a.png")]
+        _write(home / "datasets" / "a.png")
+        _write(home / "models" / "tagger" / "model.onnx")
+        _write(tmp_path / "elsewhere" / "model.onnx")
+        (home / "models" / "link").symlink_to(tmp_path / "elsewhere")
+        wanted: dict[str, Any] = {"kind": "tag", "source": JobSource(files=files)}
+        for path in (tmp_path / "elsewhere", home / "models" / "link", home, "models", "/", "file://host/x"):
+            assert list(await _refused(studio, settings=_tag(path), **wanted)) == ["$.settings.model.path"]
+        request = JobRequest(settings=_tag(home / "models" / "tagger"), **wanted)
+        job = await studio.jobs.create(new_id("job"), request)
+        assert (job.existing, job.settings["general_threshold"]) == ("skip", 0.35)
+        folder = ModelFolder(path=str(tmp_path / "elsewhere"))
+        await studio.settings.change({"model_folders": [{"path": folder.path}]}, studio.settings.etag)
+        await studio.jobs.create(new_id("job"), JobRequest(settings=_tag(folder.path), **wanted))
+
+
+def _write(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+
+
+async def test_a_source_has_to_be_there(tmp_path: Path) -> None:
+    async with open_studio(tmp_path / "home", devices=(), run=False) as studio:
+        settings = {"model": {"repo": "any/one"}}
+        missing = JobSource(dataset="ds_00000000000000000000000000")
+        wrong = await _refused(studio, kind="tag", settings=settings, source=missing)
+        assert wrong == {"$.source.dataset": "there is no such dataset"}
+        files = JobSource(files=[FileRef(root="datasets", path="no.png"), FileRef(root="x", path="y")])
+        wrong = await _refused(studio, kind="tag", settings=settings, source=files)
+        assert list(wrong) == ["$.source.files[0]", "$.source.files[1]"]
+        assert list(await _refused(studio, kind="tag", settings=settings)) == ["$.source"]
+        assert "takes dataset" in str(await _refused(studio, kind="import", source=files))
+
+
+async def test_the_kernel_is_asked_in_the_words_of_its_contract(tmp_path: Path) -> None:
+    async with open_bench(tmp_path, run=False) as bench:
+        job: Job = await bench.start()
+    prepared = Prepared(settings={"model": {"repo": "any/one"}}, inputs={"images": ["/a.png"]}, roots=["/"])
+    params = kernel_request(job, DeedWork(), prepared)
+    decoded = METHODS["tag"].payload.decode(msgspec.json.encode(params))
+    assert decoded is not None
+    assert "outputs" not in params
