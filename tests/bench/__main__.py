@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.bench import cancel, idle, initialize, ping, tagging
+from tests.bench import cancel, idle, initialize, pages, ping, serve, streams, tagging, writes
 from tests.bench.child import load
 from tests.bench.figures import Benchmark
 
@@ -20,6 +20,12 @@ BENCHMARKS = {
         Benchmark("cancel", "cancel to terminal while the host reads slowly", cancel.run),
         Benchmark("tag-tiny", "tagging with a tiny model: bound by decoding", tagging.run_tiny),
         Benchmark("tag-vit", "tagging with a model of ViT-B size: bound by the model", tagging.run_vit),
+        Benchmark("serve", "start of the studio against one Starlette route; its memory", serve.run),
+        Benchmark("writes", "acknowledged writes against raw commits of SQLite", writes.run),
+        Benchmark("pages", "thumbnails and pages beside a job that takes every core", pages.run),
+        Benchmark("streams", "100 readers of the events at 10 Hz", streams.run_100),
+        Benchmark("streams-1000", "1,000 readers of the events at 10 Hz", streams.run_1000),
+        Benchmark("streams-stalled", "readers of the events beside 200 that stall", streams.run_stalled),
     )
 }
 
