@@ -76,8 +76,8 @@ class Answer(msgspec.Struct, Generic[T], kw_only=True):
 class FileAnswer(msgspec.Struct, kw_only=True):
     """A file, sent with ranges and validators. `inline` only for what no browser can run.
 
-    `open` makes its descriptor, blocking, where `path` leads through folders of others, who can put a link into
-    it at any time.
+    `open` makes its descriptor, blocking, where `path` leads through folders of others, who may put a link
+    into it at any time.
     """
 
     path: Path

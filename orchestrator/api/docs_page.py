@@ -19,7 +19,8 @@ def _page(api: dict[str, Any]) -> str:
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8"><title>Lorakeet API</title>',
-            '<meta name="viewport" content="width=device-width, initial-scale=1"></head><body>',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<link rel="stylesheet" href="/plain.css"></head><body>',
             f"<h1>Lorakeet API {escape(api['info']['version'])}</h1>",
             f"<p>{_text(api['info']['description'])} "
             '<a href="/api/v1/openapi.json">The OpenAPI document</a></p>',

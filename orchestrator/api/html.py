@@ -1,4 +1,4 @@
-"""The studio's own few pages for people: no script, no style, nothing from a network."""
+"""The studio's own few pages for people: no script, and nothing from a network."""
 
 from typing import Final
 
@@ -10,6 +10,7 @@ _PAGE: Final = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
+<link rel="stylesheet" href="/plain.css">
 <title>{title}</title>
 </head>
 <body>

@@ -25,6 +25,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 _MAX_FORM_BYTES: Final = 16 * 1024
 _ELSEWHERE: Final = ("cross-site", "same-site")
 _INDEX: Final = "index.html"
+_STYLE: Final = Path(__file__).with_name("plain.css")
 #: Where a build puts files whose names change with their content.
 _ASSETS: Final = "assets"
 #: Nothing else is in a build; what a system's table of types says does not count.
@@ -43,11 +44,14 @@ _MEDIA_TYPES: Final = {
 
 def web_routes(site: Site, bundle: Path | None) -> list[BaseRoute]:
     """The front page, the login and, where there is a build of the web pages in `bundle`, its files."""
-    login = Route(LOGIN, _login(site), methods=["GET", "POST"])
+    own = [
+        Route(LOGIN, _login(site), methods=["GET", "POST"]),
+        Route(f"/{_STYLE.name}", _file(_STYLE, immutable=False), methods=["GET"]),
+    ]
     if bundle is None:
-        return [login, Route("/", _index(site), methods=["GET"])]
+        return [*own, Route("/", _index(site), methods=["GET"])]
     front = Route("/", _file(bundle / _INDEX, immutable=False), methods=["GET"])
-    return [login, front, *_files(bundle)]
+    return [*own, front, *_files(bundle)]
 
 
 def find_bundle() -> Path | None:

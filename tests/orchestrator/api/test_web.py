@@ -60,7 +60,8 @@ async def test_a_build_needs_no_token(site: Site, bundle: Path) -> None:
     assert open_paths(web_routes(site, bundle)) == {
         "/",
         "/login",
+        "/plain.css",
         "/index.html",
         "/assets/main-1a2b.js",
     }
-    assert open_paths(web_routes(site, None)) == {"/", "/login"}
+    assert open_paths(web_routes(site, None)) == {"/", "/login", "/plain.css"}
