@@ -20,6 +20,7 @@ from contract.errors import (
 )
 from contract.rules.paths import is_under, to_wire
 from orchestrator.beneath import Linked, opened_folder
+from orchestrator.durable import unwritten
 from orchestrator.filenames import leads_out, path_problem
 from orchestrator.settings import OWN_ROOTS, Root
 
@@ -36,10 +37,12 @@ class Roots:
         return [*OWN_ROOTS, *(root.id for root in self._listed())]
 
     def folder(self, root_id: str) -> Path:
-        """Where a root really lies. Raises InvalidParams for an unknown one, and FileMissing."""
+        """Where a root really lies. Raises InvalidParams for an unknown one, and FileMissing.
+
+        One of ours is made where it is not there yet: DiskFull, FileUnwritable. Blocks.
+        """
         if root_id in OWN_ROOTS:
-            (self._home / root_id).mkdir(mode=0o700, parents=True, exist_ok=True)
-            return Path(os.path.realpath(self._home / root_id))
+            return self._own(root_id)
         found = next((root for root in self._listed() if root.id == root_id), None)
         if found is None:
             raise InvalidParams(
@@ -97,6 +100,14 @@ class Roots:
                 continue
             return root_id, relative.as_posix()
         return None
+
+    def _own(self, root_id: str) -> Path:
+        folder = self._home / root_id
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritten(error, folder) from error
+        return Path(os.path.realpath(folder))
 
     def _there(self) -> list[str]:
         own = [os.path.realpath(self._home / name) for name in OWN_ROOTS]

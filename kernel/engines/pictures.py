@@ -34,6 +34,7 @@ from contract.errors import (
     LorakeetError,
     OutOfMemory,
 )
+from contract.rules.endings import ends_early
 from kernel.engines import avif
 from kernel.engines.budget import Budget
 
@@ -66,9 +67,7 @@ _TURNS = {
 }
 _ORIENTATION = 0x0112  # EXIF 2.3, table 4
 _CHUNK_BYTES = 1 << 20
-_TAIL_BYTES = 4096  # where the end mark of a whole file is looked for: programs append a little after it
 _MAX_REPAIR_BYTES = 256 << 20  # such a file is held in memory twice
-_MAX_BOXES = 64  # pictures have about five
 _WHITE = 255
 # Pillow's plugins for WebP and AVIF, and some others, read the whole file to see its header. The most a
 # picture of so many pixels may have: twice what 16 bits of four channels take, and room for its metadata.
@@ -389,48 +388,10 @@ def _is_readable(file: BinaryIO) -> bool:
 
 
 def _cut_short(file: BinaryIO) -> bool:
-    """Whether the file says of itself that it should be longer, or lacks the mark that its format ends with.
-
-    Pillow's own messages do not tell: it calls a damaged JPEG truncated, and a truncated WebP unidentified.
-    """
     try:
-        file.seek(0)
-        head = file.read(32)
-        length = file.seek(0, os.SEEK_END)
-        file.seek(max(0, length - _TAIL_BYTES))
-        return _ends_early(file, head, file.read(), length)
+        return ends_early(file)
     except OSError:
         return False
-
-
-def _ends_early(file: BinaryIO, head: bytes, tail: bytes, length: int) -> bool:
-    if head.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in tail
-    if head.startswith(b"\x89PNG"):
-        return b"IEND" not in tail
-    if head.startswith(b"GIF8"):
-        return not tail.rstrip(b"\0").endswith(b";")
-    if head.startswith(b"RIFF"):
-        return int.from_bytes(head[4:8], "little") + 8 > length
-    if head.startswith(b"BM"):
-        return int.from_bytes(head[2:6], "little") > length
-    return head[4:8] in (b"ftyp", b"jP  ") and _boxes_leave(file, length)
-
-
-def _boxes_leave(file: BinaryIO, length: int) -> bool:
-    """Whether a box of an ISO base media file (AVIF, JPEG 2000; ISO 14496-12, 4.2) ends beyond the file."""
-    end = 0
-    for _ in range(_MAX_BOXES):
-        file.seek(end)
-        head = file.read(16)
-        size = int.from_bytes(head[:4], "big")
-        size = int.from_bytes(head[8:16], "big") if size == 1 else size
-        if size == 0:  # to the end of the file, wherever that is
-            return False
-        end += max(size, 8)
-        if end >= length:
-            return end > length
-    return False
 
 
 def _name(path: str) -> str:

@@ -24,10 +24,11 @@ from orchestrator.cli.exits import Exit
 from orchestrator.cli.flags import add_settings, given_settings, tagger_model
 from orchestrator.cli.output import Output
 from orchestrator.client import connect
-from orchestrator.folders import Image, collisions, find_images, links_out, names_in
+from orchestrator.folders import Image, collisions, find_images, links_out
 from orchestrator.ids import new_id
 from orchestrator.kernels import kernel_command
 from orchestrator.settings import Settings, decode_table, load, read_toml
+from orchestrator.snapshots import folders_of_model
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +192,7 @@ async def _tag(work: _Work, folder: str, settings: Settings) -> None:
     command = kernel_command(settings)
     limits = LimitsWanted(max_image_pixels=settings.limits.max_image_pixels)
     with _inputs(work.todo) as (inputs, inputs_root):
-        roots = _roots(folder, *_model_folders(work.settings.model.path), *inputs_root)
+        roots = _roots(folder, *folders_of_model(work.settings.model.path), *inputs_root)
         async with connect(command, roots=roots, limits=limits) as kernel:
             params = {"job_id": new_id("job"), "v": 2, "inputs": inputs, "settings": work.settings}
             try:
@@ -204,19 +205,6 @@ async def _tag(work: _Work, folder: str, settings: Settings) -> None:
 
 def _roots(*folders: str) -> list[str]:
     return [to_wire(os.path.abspath(folder)) for folder in folders]
-
-
-def _model_folders(named: str | None) -> list[str]:
-    """The folder of the model, and where its files really lie.
-
-    A snapshot in the hub's cache holds links to `../../blobs`; naming the folder means these files too.
-    """
-    if named is None:
-        return []
-    folder = paths.from_wire(named)
-    # If it cannot be read, the kernel says so, by the names of the files that it misses.
-    real = [os.path.realpath(os.path.join(folder, name)) for name in names_in(folder)]
-    return [folder, *sorted({os.path.dirname(path) for path in real if os.path.isfile(path)})]
 
 
 class _Inputs(NamedTuple):

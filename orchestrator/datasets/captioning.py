@@ -9,7 +9,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -37,6 +37,8 @@ from orchestrator.events import EventLog
 from orchestrator.ids import new_id
 from orchestrator.roots import Roots
 from orchestrator.store.database import Database
+
+T = TypeVar("T")
 
 #: Images that are looked at together where nobody waits.
 PAGE = 1_000
@@ -79,7 +81,7 @@ class Captioning:
             scene, _ = await self._seen(dataset, ids, kinds, None)
             # What is in the journal should also be in its files, whoever has stopped waiting for it.
             with anyio.CancelScope(shield=True):
-                changed = await self._control.write(lambda db: transact(db, scene))
+                changed = await self._write(dataset, lambda db: transact(db, scene))
                 due = [Due(each, scene.stamps.get(each.key)) for each in changed]
                 if len(await self._project(dataset, scene.place, due)) == len(due):
                     await self._catch_up(dataset)
@@ -158,9 +160,10 @@ class Captioning:
                 for key, each in captions.items()
                 if key not in scene.refused and scene.stamps.get(key) is not None
             ]
-            await to_thread.run_sync(project, scene.place, due)
+            # First: a file that is gone without this record would be one that somebody removed.
             states = [FileState(each.caption.key, 0, None, None, None) for each in due]
             await self._control.write(lambda db: record(db, states))
+            await to_thread.run_sync(project, scene.place, due)
 
     async def settle(self, dataset: Dataset, *, everything: bool) -> None:
         """Write what is still to be written; with `everything`, look at every caption file.
@@ -189,6 +192,13 @@ class Captioning:
         _, seen, _ = await self._looked(dataset, ids, KINDS, closely=False)
         return any(each.is_news or each.verdict in ("outside", "behind") for each in seen)
 
+    async def _write(self, dataset: Dataset, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Raises NotFound where the dataset was deleted meanwhile."""
+        try:
+            return await self._control.write(work)
+        except sqlite3.IntegrityError:
+            raise NotFound("The dataset is not there any more.", where=dataset.id) from None
+
     async def _catch_up(self, dataset: Dataset) -> None:
         """Now that files can be written, those that could not be before."""
         if ids := await self._control.read(lambda db: unwritten(db, dataset.id, PAGE)):
@@ -209,7 +219,7 @@ class Captioning:
         news = [each for each in seen if each.is_news]
         if outside or news:
             edit_of = edit_for or (lambda action: _found(dataset, action))
-            edits = await self._control.write(lambda db: _take_in(db, edit_of, outside, news))
+            edits = await self._write(dataset, lambda db: _take_in(db, edit_of, outside, news))
             for edit, changes in edits:
                 self.tell(edit, changes)
         behind = [Due(each.caption, each.stamp) for each in seen if each.verdict == "behind"]

@@ -4,6 +4,7 @@ Only files whose size or time of change is another are read again, by worker pro
 stays known, with its problem.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
@@ -68,20 +69,17 @@ class Index:
         self._max_pixels = max_pixels
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
-    def lock(self, dataset_id: str) -> anyio.Lock:
-        """Held by whoever changes which images a dataset has."""
-        return self._locks[dataset_id]
-
     async def refresh(self, dataset: Dataset, progress: Progress, edit_for: EditFor | None = None) -> Indexed:
         """Look at the whole folder. Raises FileMissing, FileUnreadable, DiskFull, StoreDamaged, NotReady."""
-        async with self.lock(dataset.id):
+        async with self._locks[dataset.id]:
             place = await to_thread.run_sync(place_of, self._roots, dataset)
-            found = await to_thread.run_sync(walk, place)
+            # In this order: of what an upload adds meanwhile, a file is seen and no row is missed.
             known = {each.path: each for each in await self._known(dataset)}
+            found = await to_thread.run_sync(walk, place)
             stale = [file for file in found.files if _is_stale(known.get(file.path), file)]
             outcome = _compared(known, found, stale)
             await self._scan_all(dataset, place, known, stale, progress)
-            await self._forget(_gone(known, found))
+            await self._forget(place, _gone(known, found))
             now = await self._known(dataset)
             outcome.problems = sum(each.problem is not None for each in now if each.removed_ms is None)
             outcome.captions = await self._caption(dataset, now, progress, edit_for)
@@ -140,9 +138,9 @@ class Index:
         scanned = await self.scan(place, paths) if paths else []
         return dict(zip(readable, scanned, strict=True))
 
-    async def _forget(self, gone: Sequence[str]) -> None:
-        if gone:
-            await self._control.write(lambda db: images.remove(db, gone, now_ms()))
+    async def _forget(self, place: Place, gone: Sequence[Image]) -> None:
+        if still := await to_thread.run_sync(_still_gone, place, gone):
+            await self._control.write(lambda db: images.remove(db, still, now_ms()))
 
     async def _caption(
         self, dataset: Dataset, known: Sequence[Image], progress: Progress, edit_for: EditFor | None
@@ -187,13 +185,18 @@ def _is_stale(known: Image | None, file: FoundFile) -> bool:
     return (known.size_bytes, known.mtime_ns) != (file.size_bytes, file.mtime_ns) or file.problem is not None
 
 
-def _gone(known: dict[str, Image], found: Found) -> list[str]:
+def _gone(known: dict[str, Image], found: Found) -> list[Image]:
     there = {file.path for file in found.files}
     return [
-        each.id
+        each
         for path, each in known.items()
         if each.removed_ms is None and path not in there and not _is_below(path, found.locked)
     ]
+
+
+def _still_gone(place: Place, gone: Sequence[Image]) -> list[str]:
+    """The ids of those that did not come back while the others were read."""
+    return [each.id for each in gone if not os.path.lexists(place.path(each.path))]
 
 
 def _is_below(path: str, folders: Sequence[str]) -> bool:

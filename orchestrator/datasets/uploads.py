@@ -5,6 +5,7 @@ Captions that come beside images go through the journal. What is refused is so b
 
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,6 +20,7 @@ from contract.errors import (
     FileMissing,
     ImageInvalid,
     LorakeetError,
+    NotFound,
     WireError,
     from_wire,
 )
@@ -34,7 +36,7 @@ from orchestrator.datasets.names import ENDINGS, KINDS, CaptionKind, stem_of
 from orchestrator.datasets.place import Place, place_of
 from orchestrator.datasets.placing import Placed, place
 from orchestrator.datasets.spool import Part, spooled
-from orchestrator.datasets.table import Dataset
+from orchestrator.datasets.table import Dataset, find
 from orchestrator.durable import unwritten
 from orchestrator.filenames import safe_name
 from orchestrator.roots import Roots
@@ -72,6 +74,7 @@ class Uploads:
         self._control = control
         self._roots = roots
         self._index = index
+        self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self._captioning = captioning
 
     async def receive(
@@ -117,9 +120,10 @@ class Uploads:
     ) -> None:
         if not checked:
             return
-        async with self._index.lock(dataset.id):
+        async with self._locks[dataset.id]:
             known = {each.path: each for each in await self._known(dataset)}
-            placed = await to_thread.run_sync(_place_all, dataset, where, checked, list(known.values()))
+            stems = {each.stem for each in known.values() if each.removed_ms is None}
+            placed = await to_thread.run_sync(_place_all, dataset, where, checked, stems)
             made: list[Image] = []
             for each, outcome in zip(checked, placed, strict=True):
                 if isinstance(outcome, LorakeetError):
@@ -130,7 +134,7 @@ class Uploads:
                 known[image.path] = image
                 made.append(image)
                 results[each.part] = Uploaded(name=each.part.name, status=status, image=image)
-            await self._control.write(lambda db: images.put(db, made))
+            await self._control.write(lambda db: _put(db, dataset, made))
         for outcome in placed:
             if isinstance(outcome, DiskFull):
                 raise outcome
@@ -178,15 +182,17 @@ class Uploads:
             self._captioning.tell(edit, len(changed))
 
     async def _known(self, dataset: Dataset) -> list[Image]:
-        everything = await self._control.read(lambda db: images.all_images(db, dataset.id))
-        return [each for each in everything if each.removed_ms is None]
+        """Those that are gone included: an image that comes back is the same one."""
+        return await self._control.read(lambda db: images.all_images(db, dataset.id))
 
 
 def _place_all(
-    dataset: Dataset, where: Place, checked: Sequence[_Checked], known: Sequence[Image]
+    dataset: Dataset, where: Place, checked: Sequence[_Checked], stems: set[str]
 ) -> list[Placed | LorakeetError]:
-    """Put every picture into the folder, and bring their names to the disk. Raises DiskFull, FileMissing."""
-    stems = {each.stem for each in known}
+    """Put every picture into the folder, and bring their names to the disk. `stems` are those that are taken.
+
+    Raises DiskFull, FileUnwritable and FileMissing.
+    """
     outcomes: list[Placed | LorakeetError] = []
     try:
         if dataset.managed:
@@ -206,6 +212,13 @@ def _place_all(
     except OSError as error:
         raise unwritten(error, where.folder) from error
     return outcomes
+
+
+def _put(db: sqlite3.Connection, dataset: Dataset, made: Sequence[Image]) -> None:
+    """Raises NotFound where the dataset was deleted meanwhile."""
+    if find(db, dataset.id) is None:
+        raise NotFound("The dataset is not there any more.", where=dataset.id)
+    images.put(db, made)
 
 
 def _image(dataset: Dataset, picture: Picture, placed: Placed, known: Image | None, new_id: NewId) -> Image:
@@ -229,7 +242,7 @@ def _image(dataset: Dataset, picture: Picture, placed: Placed, known: Image | No
 def _owners(known: Sequence[Image], results: dict[Part, Uploaded]) -> dict[str, Image]:
     """By stem, whose caption a file of it is: of the first image of this upload that was sent under it, else
     of the one that has it."""
-    owners = {each.stem: each for each in known if "/" not in each.path}
+    owners = {each.stem: each for each in known if each.removed_ms is None and "/" not in each.path}
     sent = [(stem_of(safe_name(part.name)), each.image) for part, each in results.items()]
     return owners | {stem: image for stem, image in reversed(sent) if image is not None}
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from contract.errors import ImageInvalid, ImageTooLarge, ImageTruncated, LorakeetError, OutOfMemory
-from orchestrator.workers.endings import ends_early
+from contract.rules.endings import ends_early
 from orchestrator.workers.files import Source
 from orchestrator.workers.formats import HEAD_BYTES, format_of
 from orchestrator.workers.tasks import Format

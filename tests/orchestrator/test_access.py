@@ -4,7 +4,6 @@ import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from orchestrator.groups import task_group
 from orchestrator.sessions import LASTS_MS
 from orchestrator.store.control import open_control
 from orchestrator.store.database import Database
+from tests.orchestrator.clock import Clock
 
 pytestmark = pytest.mark.anyio
 
@@ -25,17 +25,9 @@ CLIENT = "192.0.2.1"
 GIVEN = "given-by-the-template-of-a-provider"
 
 
-@dataclass
-class _Clock:
-    now_ms: int = 1_700_000_000_000
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
 @pytest.fixture
-def clock() -> _Clock:
-    return _Clock()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -45,7 +37,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def opened(database: Database, clock: _Clock) -> Opened:
+async def opened(database: Database, clock: Clock) -> Opened:
     return await open_access(database, clock=clock)
 
 
@@ -100,7 +92,7 @@ async def test_our_own_token_may_come_from_outside(database: Database, opened: O
 
 
 async def test_a_weak_token_from_outside_is_refused_and_changes_nothing(
-    database: Database, opened: Opened, clock: _Clock
+    database: Database, opened: Opened, clock: Clock
 ) -> None:
     secret = await _log_in(opened.access)
     with pytest.raises(SettingsInvalid):
@@ -145,7 +137,7 @@ async def test_a_token_from_outside_is_changed_where_it_is_from(database: Databa
 
 
 async def test_no_login_outlives_a_rotation_that_it_came_before(
-    database: Database, access: Access, clock: _Clock
+    database: Database, access: Access, clock: Clock
 ) -> None:
     secrets: list[str] = []
 
@@ -201,7 +193,7 @@ async def test_two_browsers_with_one_code_are_one_session(access: Access) -> Non
     assert (len(access.sessions()), refused) == (1, 4)
 
 
-async def test_a_session_survives_a_restart(database: Database, access: Access, clock: _Clock) -> None:
+async def test_a_session_survives_a_restart(database: Database, access: Access, clock: Clock) -> None:
     secret = await access.start_session("a browser")
     again = (await open_access(database, clock=clock)).access
     assert again.check_session([secret]) == access.check_session([secret])
@@ -214,7 +206,7 @@ async def test_the_first_secret_that_is_right_counts(access: Access) -> None:
     assert access.check_session(["planted", "", secret[:-1]]) is None
 
 
-async def test_sessions_say_whose_they_are_and_when_they_were_seen(access: Access, clock: _Clock) -> None:
+async def test_sessions_say_whose_they_are_and_when_they_were_seen(access: Access, clock: Clock) -> None:
     first = await _log_in(access, "first\r\nbrowser")
     clock.now_ms += 1_000
     await _log_in(access, "x" * 1_000)
@@ -227,7 +219,7 @@ async def test_sessions_say_whose_they_are_and_when_they_were_seen(access: Acces
 
 
 async def test_a_session_ends_thirty_days_after_it_was_last_seen(
-    database: Database, access: Access, clock: _Clock
+    database: Database, access: Access, clock: Clock
 ) -> None:
     secret = await _log_in(access)
     for _ in range(3):
@@ -244,7 +236,7 @@ async def test_a_session_ends_thirty_days_after_it_was_last_seen(
 
 
 async def test_one_session_is_ended_and_the_others_go_on(
-    database: Database, access: Access, clock: _Clock
+    database: Database, access: Access, clock: Clock
 ) -> None:
     ended, going_on = await _log_in(access), await _log_in(access)
     credential = access.check_session([ended])
@@ -269,7 +261,7 @@ async def test_a_stream_can_ask_whether_it_may_go_on(access: Access, opened: Ope
 
 
 async def test_of_very_many_sessions_the_one_unseen_longest_ends(
-    database: Database, access: Access, clock: _Clock
+    database: Database, access: Access, clock: Clock
 ) -> None:
     secrets = []
     for _ in range(MAX_SESSIONS + 1):
@@ -282,7 +274,7 @@ async def test_of_very_many_sessions_the_one_unseen_longest_ends(
 
 
 async def test_after_ten_wrong_ones_a_client_has_to_wait_and_the_right_one_passes(
-    access: Access, opened: Opened, clock: _Clock
+    access: Access, opened: Opened, clock: Clock
 ) -> None:
     for number in range(LIMIT):
         with pytest.raises(Unauthorized):
@@ -319,7 +311,7 @@ async def _seen_ms(database: Database) -> int:
 
 
 async def test_that_a_session_was_seen_is_written_once_a_minute(
-    database: Database, access: Access, clock: _Clock
+    database: Database, access: Access, clock: Clock
 ) -> None:
     secret = await _log_in(access)
     began_ms = clock.now_ms
@@ -335,7 +327,7 @@ async def test_that_a_session_was_seen_is_written_once_a_minute(
 
 
 async def test_a_task_writes_when_sessions_were_seen_and_survives_a_store_that_cannot_be_written(
-    database: Database, access: Access, clock: _Clock, caplog: pytest.LogCaptureFixture
+    database: Database, access: Access, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = await _log_in(access)
     await database.write(partial(_rename, "sessions", "away"))
@@ -359,7 +351,7 @@ def _rename(before: str, after: str, connection: sqlite3.Connection) -> None:
     connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
 
 
-async def test_no_secret_is_in_the_files_only_their_digests(tmp_path: Path, clock: _Clock) -> None:
+async def test_no_secret_is_in_the_files_only_their_digests(tmp_path: Path, clock: Clock) -> None:
     async with open_control(tmp_path) as database:
         first = await open_access(database, clock=clock)
         code = first.access.new_code()

@@ -1,31 +1,22 @@
 """Wrong secrets are counted by who sent them."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from orchestrator.attempts import LIMIT, MAX_CLIENTS, WINDOW_MS, Attempts
-
-
-@dataclass
-class _Clock:
-    now_ms: int = 1_000_000
-
-    def __call__(self) -> int:
-        return self.now_ms
+from tests.orchestrator.clock import Clock
 
 
 @pytest.fixture
-def clock() -> _Clock:
-    return _Clock()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def attempts(clock: _Clock) -> Attempts:
+def attempts(clock: Clock) -> Attempts:
     return Attempts(clock)
 
 
-def test_the_eleventh_in_a_minute_has_to_wait(clock: _Clock, attempts: Attempts) -> None:
+def test_the_eleventh_in_a_minute_has_to_wait(clock: Clock, attempts: Attempts) -> None:
     for _ in range(LIMIT):
         assert attempts.add("192.0.2.1") == 0
         clock.now_ms += 1_000
@@ -33,7 +24,7 @@ def test_the_eleventh_in_a_minute_has_to_wait(clock: _Clock, attempts: Attempts)
 
 
 def test_the_wait_ends_when_it_was_said_to_end_however_often_it_is_tried(
-    clock: _Clock, attempts: Attempts
+    clock: Clock, attempts: Attempts
 ) -> None:
     for _ in range(LIMIT):
         attempts.add("192.0.2.1")

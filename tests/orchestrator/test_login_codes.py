@@ -1,27 +1,18 @@
 """One-time codes."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from orchestrator.login_codes import GOOD_FOR_MS, MAX_CODES, LoginCodes
-
-
-@dataclass
-class _Clock:
-    now_ms: int = 1_000_000
-
-    def __call__(self) -> int:
-        return self.now_ms
+from tests.orchestrator.clock import Clock
 
 
 @pytest.fixture
-def clock() -> _Clock:
-    return _Clock()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def codes(clock: _Clock) -> LoginCodes:
+def codes(clock: Clock) -> LoginCodes:
     return LoginCodes(clock)
 
 
@@ -30,7 +21,7 @@ def test_a_code_is_good_once(codes: LoginCodes) -> None:
     assert [codes.use(code), codes.use(code), codes.use(other)] == [True, False, True]
 
 
-def test_a_code_is_good_for_ten_minutes(clock: _Clock, codes: LoginCodes) -> None:
+def test_a_code_is_good_for_ten_minutes(clock: Clock, codes: LoginCodes) -> None:
     in_time, late = codes.make(), codes.make()
     clock.now_ms += GOOD_FOR_MS - 1
     assert codes.use(in_time)

@@ -11,7 +11,7 @@ from contract.errors import FileMissing, FileUnreadable, InvalidParams, Lorakeet
 from orchestrator.beneath import READ, opened_folder
 from orchestrator.roots import Roots
 from orchestrator.settings import Root
-from tests.orchestrator.traversal import CANARY, OUTSIDE, PAYLOADS, SECRET, plant
+from tests.orchestrator.traversal import CANARY, OUTSIDE, PAYLOADS, SECRET, plant, swap
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 
@@ -95,16 +95,6 @@ def test_a_path_is_granted_where_it_really_lies(roots: Roots, photos: Path) -> N
     assert not roots.grants(str(photos.parent / OUTSIDE / SECRET))
     assert roots.named(photos / "folder" / "photo.png") == ("photos", "folder/photo.png")
     assert roots.named(photos.parent / OUTSIDE) is None
-
-
-def swap(folder: Path, link: Path, stop: threading.Event) -> None:
-    """Let a folder and a link to the outside take each other's place, again and again."""
-    aside = folder.with_name("aside")
-    while not stop.is_set():
-        os.rename(folder, aside)
-        os.rename(link, folder)
-        os.rename(folder, link)
-        os.rename(aside, folder)
 
 
 def test_who_swaps_folders_for_links_gets_nothing_read(roots: Roots, photos: Path) -> None:

@@ -4,6 +4,7 @@
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -207,6 +208,16 @@ def plant(root: Path) -> None:
     _link(root / "link-to-nothing", root / "nothing")
     _link(root / "link-within", root / "folder")
     _link(root / "link-to-photo.png", root / "photo.png")
+
+
+def swap(folder: Path, link: Path, stop: threading.Event) -> None:
+    """Let a folder and a link to the outside take each other's place, again and again."""
+    aside = folder.with_name("aside")
+    while not stop.is_set():
+        os.rename(folder, aside)
+        os.rename(link, folder)
+        os.rename(folder, link)
+        os.rename(aside, folder)
 
 
 def _link(at: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """Images and captions over HTTP: uploaded, listed, filtered, captioned, undone, deleted."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from orchestrator.studio import Studio
 from tests.orchestrator.datasets.shelf import PHOTOGRAPHS, SHIPPED
+from tests.orchestrator.traversal import CANARY
 
 pytestmark = pytest.mark.anyio
 
@@ -231,6 +233,20 @@ async def test_the_original_is_sent_as_it_is(dataset: Dataset) -> None:
     assert response.headers["content-disposition"].startswith("inline")
     part = await dataset.client.get(f"http://studio{image['file']}", headers={"range": "bytes=0-9"})
     assert (part.status_code, len(part.content)) == (206, 10)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+async def test_an_original_is_not_read_through_a_link_that_took_its_place(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    image = await dataset.image("rocket.jpg")
+    (tmp_path / "secret").write_bytes(CANARY)
+    (dataset.folder / "rocket.jpg").unlink()
+    (dataset.folder / "rocket.jpg").symlink_to(tmp_path / "secret")
+    for url in (image["file"], image["thumbnail"]):
+        response = await dataset.client.get(f"http://studio{url}")
+        assert response.status_code == 422
+        assert CANARY not in response.content
 
 
 async def test_what_browsers_cannot_show_is_for_saving(dataset: Dataset, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from orchestrator.datasets.captions import Caption, Key
 from orchestrator.datasets.journal import Edit
 from orchestrator.ids import new_id
 from tests.orchestrator.datasets.shelf import Shelf, copy_photographs, open_shelf
+from tests.orchestrator.traversal import swap
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +194,30 @@ async def test_a_caption_that_is_a_link_is_never_touched(shelf: Shelf, tmp_path:
         await shelf.put("chelsea.png", "a cat")
     assert target.read_bytes() == b"mine"
     assert (shelf.folder / "chelsea.txt").is_symlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+async def test_who_swaps_folders_for_links_gets_nothing_written_or_read(shelf: Shelf, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "chelsea.txt").write_bytes(b"a secret")
+    copy_photographs(shelf.folder / "deep", ["chelsea.png"])
+    await shelf.look()
+    (shelf.folder / "link").symlink_to(outside)
+    stop = threading.Event()
+    swapper = threading.Thread(target=swap, args=(shelf.folder / "deep", shelf.folder / "link", stop))
+    swapper.start()
+    try:
+        for number in range(40):
+            await shelf.put("deep/chelsea.png", f"cat {number}")
+    finally:
+        stop.set()
+        swapper.join(10)
+    assert {each.name: each.read_bytes() for each in outside.iterdir()} == {"chelsea.txt": b"a secret"}
+    told = [entry.after for edit in await shelf.edits() for entry in await shelf.entries(edit)]
+    assert "a secret" not in told
+    await refresh(shelf)
+    assert (shelf.folder / "deep" / "chelsea.txt").read_bytes() == b"cat 39\n"
 
 
 async def test_images_that_would_share_a_caption_have_none(shelf: Shelf) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import BodyInvalid, BodyTooLarge, DiskFull, LorakeetError, MediaTypeWrong
+from contract.errors import BodyInvalid, BodyTooLarge, DiskFull, LorakeetError, MediaTypeWrong, NotFound
 from orchestrator.datasets import spool
 from orchestrator.datasets.uploads import Uploaded
 from orchestrator.ids import new_id
@@ -321,3 +321,28 @@ def bomb(width: int, height: int) -> bytes:
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     )
+
+
+async def test_an_image_that_comes_back_is_the_same_one(shelf: Shelf) -> None:
+    await shelf.put("chelsea.png", "a cat")
+    image = (await shelf.images())["chelsea.png"]
+    await shelf.studio.datasets.lifecycle.delete_image(shelf.dataset, image)
+    (result,) = await upload(shelf, ("chelsea.png", photo("chelsea.png")))
+    assert result.image is not None
+    assert result.image.id == image.id
+    assert (await shelf.images())["chelsea.png"].id == image.id
+    await shelf.look()
+    assert shelf.files() == {"chelsea.txt": b"a cat\n"}
+
+
+async def test_an_upload_into_a_dataset_that_is_deleted_meanwhile_is_refused(shelf: Shelf) -> None:
+    body = body_of([("new.png", photo("coffee.png"))])
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:1_000]
+        await shelf.studio.datasets.lifecycle.delete(shelf.dataset)
+        yield body[1_000:]
+
+    with pytest.raises(NotFound):
+        await shelf.studio.datasets.uploads.receive(shelf.dataset, TYPE, slowly(), LIMIT, new_id)
+    assert spooled(shelf) == []

@@ -1,20 +1,24 @@
 """Whether a file ends before its format says.
 
-Pillow's own words do not tell: it calls a damaged JPEG truncated, and a truncated WEBP unidentified.
+Pillow's own words do not tell: it calls a damaged JPEG truncated, and a truncated WEBP unidentified. Whoever
+asks has opened the file; host and kernel must call the same files cut off.
 """
 
-import os
 from typing import BinaryIO, Final
 
+_FROM_END: Final = 2  # os.SEEK_END
 _TAIL_BYTES: Final = 4096  # programs append a little after the end mark
 _MAX_BOXES: Final = 64  # pictures have about five
 
 
 def ends_early(file: BinaryIO) -> bool:
-    """Whether the file should be longer than it is, or lacks the mark that its format ends with."""
+    """Whether the file should be longer than it is, or lacks the mark that its format ends with.
+
+    Raises OSError where it cannot be read.
+    """
     file.seek(0)
     head = file.read(16)
-    length = file.seek(0, os.SEEK_END)
+    length = file.seek(0, _FROM_END)
     file.seek(max(0, length - _TAIL_BYTES))
     tail = file.read()
     if head.startswith(b"\xff\xd8"):
