@@ -61,7 +61,8 @@ async def _add(arguments: argparse.Namespace, studio: Api, output: Output) -> Ex
     root, path = await with_root(studio, arguments.home, folder)
     _say(
         await studio.post(
-            "/datasets", {"name": arguments.name or to_wire(folder.name), "root": root, "path": path}
+            "/datasets",
+            {"name": arguments.name or to_wire(folder.name), "folder": {"root": root, "path": path}},
         ),
         output,
     )
