@@ -19,8 +19,10 @@ _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _UNFINISHED: Final = ".lorakeet-part"
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path, target: Path, *, durably: bool = True) -> None:
     """Bring `source`, a file, a folder or a link, to `target`; on another disk, too.
+
+    Not `durably`: a power cut may undo it, where it is done to undo something itself.
 
     Raises StateConflict where there is something at `target` already, DiskFull, FileUnwritable and
     FileUnreadable; then `source` is where it was, and whole.
@@ -33,8 +35,9 @@ def move(source: Path, target: Path) -> None:
             if error.errno != errno.EXDEV:
                 raise
             _copy_and_remove(source, target)
-        durable.sync_folder(target.parent)
-        durable.sync_folder(source.parent)
+        else:
+            if durably:
+                _settle_or_undo(source, target)
     except OSError as error:
         raise durable.unwritten(error, target) from error
 
@@ -63,6 +66,17 @@ def _rename(source: Path, target: Path) -> None:
             _unlink_or_undo(source, target)
             return
     os.rename(source, target)
+
+
+def _settle_or_undo(source: Path, target: Path) -> None:
+    """Bring both names to the disk."""
+    try:
+        durable.sync_folder(target.parent)
+        durable.sync_folder(source.parent)
+    except OSError:
+        with suppress(OSError):
+            _rename(target, source)
+        raise
 
 
 def _unlink_or_undo(source: Path, target: Path) -> None:

@@ -94,8 +94,8 @@ class Trash:
         """What is in the trash, the newest first."""
         return sorted((_shown(*each) for each in self._records()), key=lambda each: each.id, reverse=True)
 
-    def restore(self, name: str) -> Trashed:
-        """Bring something back to where it was.
+    def restore(self, name: str, *, durably: bool = True) -> Trashed:
+        """Bring something back to where it was; not `durably` where that undoes what nobody was told of.
 
         Raises NotFound, StateConflict where its place is taken or its root gone, DiskFull, FileUnwritable
         and FileUnreadable; then it is still in the trash.
@@ -111,7 +111,7 @@ class Trash:
             # A crash may have ended the last attempt between its two names.
             if not (target.is_file() and content.is_file() and os.path.samefile(target, content)):
                 _make_folder(target.parent)
-                move(content, target)
+                move(content, target, durably=durably)
             shutil.rmtree(self._folder / ulid, ignore_errors=True)
         return _shown(ulid, record)
 

@@ -20,6 +20,7 @@ from orchestrator.datasets.thumbnails import Thumbnails
 from orchestrator.datasets.uploads import Uploads
 from orchestrator.events import EventLog
 from orchestrator.groups import task_group
+from orchestrator.returning import bring_back
 from orchestrator.roots import Roots
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
@@ -81,6 +82,8 @@ async def open_library(
     """The datasets of a studio. What an unclean end left half done is made good beside the first requests."""
     await to_thread.run_sync(clear, home / "uploads")
     library = Library(home, control, events, boot, roots, pool, settings)
+    if not boot.was_clean:
+        await bring_back(control, library.trash)
     async with task_group() as tasks:
         tasks.start_soon(lambda: library.settle(everything=not boot.was_clean))
         try:

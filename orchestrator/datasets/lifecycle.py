@@ -88,8 +88,7 @@ class Lifecycle:
             try:
                 await self._table.forget(dataset)
             except LorakeetError:
-                if trashed is not None:
-                    await to_thread.run_sync(self._trash.restore, trashed)
+                await to_thread.run_sync(self._bring_back, trashed)
                 raise
 
     async def delete_image(self, dataset: Dataset, image: Image) -> None:
@@ -107,11 +106,13 @@ class Lifecycle:
             at=to_wire(str(place.path(image.path))),
         )
         with anyio.CancelScope(shield=True):
-            # Gone already is as good.
-            with suppress(NotFound):
-                await to_thread.run_sync(self._trash.put, origin)
-            await self._captioning.withdraw(dataset, image.id)
-            await self._control.write(lambda db: images.remove(db, [image.id], now_ms()))
+            trashed = await to_thread.run_sync(self._put, origin)
+            try:
+                await self._captioning.withdraw(dataset, image.id)
+                await self._control.write(lambda db: images.remove(db, [image.id], now_ms()))
+            except LorakeetError:
+                await to_thread.run_sync(self._bring_back, trashed)
+                raise
 
     def _folder(self, root: str, path: str) -> Path:
         if path:
@@ -150,10 +151,18 @@ class Lifecycle:
             root_folder=to_wire(place.root),
             at=to_wire(str(place.folder)),
         )
+        return self._put(origin)
+
+    def _put(self, origin: Origin) -> str | None:
+        """What it is called in the trash; None where it was gone already, which is as good."""
         try:
             return self._trash.put(origin).id
         except NotFound:
             return None
+
+    def _bring_back(self, trashed: str | None) -> None:
+        if trashed is not None:
+            self._trash.restore(trashed, durably=False)
 
 
 def _make(folder: Path) -> bool:

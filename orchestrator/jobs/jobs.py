@@ -6,6 +6,7 @@ Every change is one transaction that looks at the state that is there; what then
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -160,7 +161,8 @@ class Jobs:
             await self._control.write(lambda db: _delete(db, id))
         except LorakeetError:
             if trashed is not None:
-                await anyio.to_thread.run_sync(self._studio.trash.restore, trashed)
+                undo = partial(self._studio.trash.restore, trashed, durably=False)
+                await anyio.to_thread.run_sync(undo)
             raise
         self._ledger.tell_deleted(id)
         with suppress(LorakeetError):

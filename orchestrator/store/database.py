@@ -5,6 +5,7 @@ kill. Writes that come while a commit is on its way share the next one, so that 
 faster than one commit each; each still has a savepoint of its own, and fails alone.
 """
 
+import errno
 import queue
 import sqlite3
 import threading
@@ -191,7 +192,7 @@ def explained(error: sqlite3.Error, path: Path) -> LorakeetError:
     """The error of ours that an error of SQLite means."""
     named = to_wire(str(path))
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path)):
+    if code == sqlite3.SQLITE_FULL or (code in _MAY_BE_FULL and _is_full(path.parent)):
         return DiskFull("The disk is full; nothing of this was saved.", where=named, hint=_FREE)
     return StoreDamaged(
         f"The database {path.name} cannot be used: {_WHY.get(code, 'an error of its disk')}.",
@@ -211,14 +212,26 @@ _WHY: Final = {
 }
 
 
-def _is_full(path: Path) -> bool:
-    """SQLite calls a write that found no space an I/O error where the file system says so late."""
+#: What SQLite says where it finds no space late, in a file beside its own, or because of a quota.
+_MAY_BE_FULL: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+#: With less than this, the next write fails.
+_ROOM_BYTES: Final = 1024 * 1024
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether nothing can be written there for want of space; a quota is only met by writing."""
     import shutil
+    from tempfile import TemporaryFile
 
     try:
-        return shutil.disk_usage(path.parent).free < 1024 * 1024
-    except OSError:
-        return False
+        if shutil.disk_usage(folder).free < _ROOM_BYTES:
+            return True
+        with TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM_BYTES))
+            file.flush()
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return False
 
 
 def _whole(error: BaseException) -> BaseException:

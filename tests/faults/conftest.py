@@ -1,0 +1,65 @@
+"""What the fault tests share: the report of all trials, and data directories that were filled once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.homes import Prepared, prepare
+from tests.faults.report import FILE, REPORT, Report
+from tests.faults.supervisor import Supervisor, is_possible
+from tests.faults.trial_studio import Trace, traced
+
+
+@pytest.fixture(scope="session")
+def report() -> Iterator[Report]:
+    """The report of this run, written at its end."""
+    yield REPORT
+    REPORT.write()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The counts stand in the output of every run that made some."""
+    if REPORT.classes:
+        terminalreporter.section(f"faults ({FILE.name})")
+        for line in REPORT.lines():
+            terminalreporter.line(line)
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Iterator[Trace]:
+    """The mark of all that one test starts."""
+    with traced(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def watched() -> None:
+    """For tests that decide of every change of a disk."""
+    if why := is_possible():
+        pytest.skip(f"NO FULL DISKS ARE TRIED HERE: {why}")
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory, demo_tagger: Path) -> Prepared:
+    """A data directory in which every operation can be done."""
+    return prepare(tmp_path_factory.mktemp("plain") / "home", demo_tagger, {"captions": 6, "uploads": 0})
+
+
+@pytest.fixture
+def home(plain: Prepared, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return plain.copy(tmp_path)
+
+
+@pytest.fixture
+def disk(watched: None, home: Path, tmp_path: Path) -> Iterator[Supervisor]:
+    """The disk that it is on."""
+    with Supervisor(home, tmp_path / "door") as watching:
+        yield watching
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory, demo_tagger: Path) -> Prepared:
+    """A data directory with enough photographs to be killed amidst of."""
+    return prepare(tmp_path_factory.mktemp("many") / "home", demo_tagger, {"photographs": 160})
