@@ -57,7 +57,7 @@ class Victim(NamedTuple):
     @property
     def with_pages(self) -> list[str]:
         """The probes that make pages."""
-        return [each for each in WITH_PAGES if "handle" not in each or HOST in self.origin]
+        return [each for each in WITH_PAGES if "handle" not in each or "studio.test" not in self.origin]
 
     def reads(self, names: Sequence[str] = ()) -> list[str]:
         """The addresses of everything that can be read, or of some operations."""
@@ -99,6 +99,12 @@ def rented(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     home = tmp_path_factory.mktemp("rented") / "home"
     listening = ("--host", "0.0.0.0", "--allow-host", "studio.test")
     yield from _victim(browser, home, "http://studio.test:{port}", *listening)
+
+
+@pytest.fixture
+def localhost(browser: Browser, tmp_path: Path) -> Iterator[Victim]:
+    """By loopback's other name."""
+    yield from _victim(browser, tmp_path / "home", "http://localhost:{port}")
 
 
 def _attacking(profile: Profile, url: str) -> Page:
@@ -204,6 +210,27 @@ def test_a_rebound_name_gets_to_know_that_it_is_refused_and_nothing_else(victim:
 )
 def test_a_rented_studio_is_as_closed_to_its_neighbours(url: str, rented: Victim, foreign_port: int) -> None:
     _stays_closed(_attacking(rented.profile, url.format(port=foreign_port)), rented)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["http://localhost:{port}/", "http://127.0.0.1:{port}/"])
+def test_a_studio_that_was_opened_as_localhost_is_as_closed(
+    url: str, localhost: Victim, foreign_port: int
+) -> None:
+    _stays_closed(_attacking(localhost.profile, url.format(port=foreign_port)), localhost)
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "evil.test"])
+def test_a_link_of_another_origin_opens_a_page_of_the_studio_but_nothing_of_its_api(
+    name: str, victim: Victim, foreign_port: int
+) -> None:
+    page = _attacking(victim.profile, f"http://{name}:{foreign_port}/")
+    page.submit(f"location.href = '{victim.origin}/'")
+    assert page.addresses() == [f"{victim.origin}/"]
+    assert page.evaluate("document.title") == "Lorakeet"
+    page = _attacking(victim.profile, f"http://{name}:{foreign_port}/")
+    page.submit(f"location.href = '{victim.origin}/api/v1/session'")
+    assert json.loads(page.evaluate("document.body.innerText"))["code"] == "cross_site"
 
 
 def test_a_page_of_the_studio_reads_and_changes_what_others_cannot(victim: Victim) -> None:

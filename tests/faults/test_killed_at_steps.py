@@ -3,6 +3,8 @@ finds it done or not done."""
 
 import os
 import signal
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -13,64 +15,103 @@ from tests.faults.homes import Prepared
 from tests.faults.operations import OPERATIONS, Operation
 from tests.faults.repetition import numbers
 from tests.faults.report import Report, Trial
-from tests.faults.supervisor import KillAt, Supervisor
+from tests.faults.supervisor import Change, KillAt, Supervisor
 from tests.faults.trial_studio import Trace, studio_of
-from tests.studio_process import COMMAND, until
+from tests.studio_process import COMMAND, StudioProcess, until
 
-#: Steps that an operation has, about.
-STEPS = 16
+
+class Bench:
+    """A data directory, and one studio after the other on it."""
+
+    def __init__(self, home: Path, plain: Prepared, disk: Supervisor, trace: Trace) -> None:
+        self.home, self.plain, self.disk, self.trace = home, plain, disk, trace
+        self._open = ExitStack()
+        self._number = 0
+
+    def start(self) -> None:
+        """The next studio."""
+        self._open.close()
+        command = self.disk.command(COMMAND)
+        self.studio: StudioProcess = self._open.enter_context(
+            studio_of(self.home, self.trace, command=command)
+        )
+        self.client: httpx.Client = self._open.enter_context(self.studio.client())
+
+    def stop(self) -> None:
+        """The last one."""
+        self.disk.let()
+        self._open.close()
+        truth.assert_databases_whole(self.home)
+        truth.assert_journal_whole(self.home)
+        for dataset in self.plain.datasets.values():
+            truth.assert_files_say_the_same(self.home, dataset)
+
+    def ready(self, kind: type[Operation]) -> Operation:
+        """An operation that can be done."""
+        self._number += 1
+        return kind(self.client, self.home, self.plain.datasets, self._number)
+
+
+@pytest.fixture
+def bench(home: Path, plain: Prepared, disk: Supervisor, trace: Trace) -> Bench:
+    return Bench(home, plain, disk, trace)
 
 
 @numbers(few=1, many=0)
-def test_whatever_was_killed_amidst_was_done_or_not(
-    number: int, home: Path, plain: Prepared, disk: Supervisor, trace: Trace, report: Report
-) -> None:
-    """Some steps of some operations; the suite tries all."""
+def test_whatever_was_killed_amidst_was_done_or_not(number: int, bench: Bench, report: Report) -> None:
+    """One step of some operations; the suite tries all."""
     with report.trial("K6 some steps", number) as trial:
+        bench.start()
         for kind in trial.chance.sample(OPERATIONS, 3):
-            _killed_at(trial.chance.randint(1, STEPS), kind, home, plain, disk, trace, trial)
-        _assert_whole(home, plain)
+            _kill_at(trial.chance.choice(_steps(bench, kind)), bench, kind, trial)
+        bench.stop()
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.name)
 def test_an_operation_that_was_killed_at_any_step_was_done_or_not(
-    kind: type[Operation], home: Path, plain: Prepared, disk: Supervisor, trace: Trace, report: Report
+    kind: type[Operation], bench: Bench, report: Report
 ) -> None:
     with report.trial("K6 every step", OPERATIONS.index(kind)) as trial:
-        step = 1
-        while _killed_at(step, kind, home, plain, disk, trace, trial):
-            step += 1
-        _assert_whole(home, plain)
+        bench.start()
+        for step in _steps(bench, kind):
+            _kill_at(step, bench, kind, trial)
+        bench.stop()
 
 
-def _killed_at(
-    step: int,
-    kind: type[Operation],
-    home: Path,
-    plain: Prepared,
-    disk: Supervisor,
-    trace: Trace,
-    trial: Trial,
-) -> bool:
-    """Kill the studio there, and look at what the next one says; False where there is no such step."""
-    trial.note(operation=kind.name, step=step)
-    with studio_of(home, trace, command=disk.command(COMMAND)) as studio, studio.client() as client:
-        operation = kind(client, home, plain.datasets, step)
-        killing = KillAt(step, lambda: os.kill(studio.pid, signal.SIGKILL))
-        disk.decide(killing)
-        answer = _answer(operation)
-        if killing.at is not None:
-            studio.wait()
-        disk.let()
-    trial.note(at=str(killing.at), answer=None if answer is None else answer.status_code)
-    trial.count("steps", int(killing.at is not None))
-    with studio_of(home, trace) as studio, studio.client() as client:
-        operation.revisit(client)
-        _check(operation, answer, trial)
-        until(lambda: truth.unwritten(home) == 0)
-    return killing.at is not None
+def _steps(bench: Bench, kind: type[Operation]) -> list[int]:
+    """The numbers of its changes, from 1; of several writes into one file the first and the last."""
+    operation = bench.ready(kind)
+    bench.disk.let()
+    assert operation.act().is_success
+    changes = list(bench.disk.changes)
+    return [index + 1 for index in range(len(changes)) if not _is_within(changes, index)]
+
+
+def _is_within(changes: Sequence[Change], index: int) -> bool:
+    """Whether the changes around it are just like it."""
+    around = changes[max(0, index - 1) : index + 2]
+    return len(around) == 3 and len(set(around)) == 1
+
+
+def _kill_at(step: int, bench: Bench, kind: type[Operation], trial: Trial) -> None:
+    """Kill the studio there, and look at what the next one says."""
+    operation = bench.ready(kind)
+    killing = KillAt(step, lambda: os.kill(bench.studio.pid, signal.SIGKILL))
+    bench.disk.decide(killing)
+    answer = _answer(operation)
+    if killing.at is not None:
+        bench.studio.wait()
+    bench.disk.let()
+    trial.note(
+        operation=kind.name, step=step, at=str(killing.at), answer=None if answer is None else answer.text
+    )
+    trial.count("kills", int(killing.at is not None))
+    bench.start()
+    operation.revisit(bench.client)
+    _check(operation, answer, trial)
+    until(lambda: truth.unwritten(bench.home) == 0)
 
 
 def _check(operation: Operation, answer: httpx.Response | None, trial: Trial) -> None:
@@ -92,10 +133,3 @@ def _answer(operation: Operation) -> httpx.Response | None:
         return operation.act()
     except httpx.TransportError:
         return None
-
-
-def _assert_whole(home: Path, plain: Prepared) -> None:
-    truth.assert_databases_whole(home)
-    truth.assert_journal_whole(home)
-    for dataset in plain.datasets.values():
-        truth.assert_files_say_the_same(home, dataset)
