@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING
 from orchestrator.api.metrics import Requests
 from orchestrator.boot import Boot, booted
 from orchestrator.datasets.library import Library, open_library
-from orchestrator.doctor import Doctor
 from orchestrator.events import EventLog, open_events
+from orchestrator.files.roots import Roots
 from orchestrator.jobs.chooser import LaneSpec
 from orchestrator.jobs.jobs import Jobs
 from orchestrator.jobs.kinds import KINDS, Kind
 from orchestrator.jobs.opening import open_jobs
 from orchestrator.jobs.queue import Queue
-from orchestrator.keys import Keys
-from orchestrator.lag import Lag
+from orchestrator.keys.keys import Keys
+from orchestrator.machine.doctor import Doctor
+from orchestrator.machine.system import System
+from orchestrator.machine.system_feed import feeding
 from orchestrator.models.index import ModelIndex
 from orchestrator.presets import Presets
-from orchestrator.readiness import Readiness
-from orchestrator.roots import Roots
+from orchestrator.serving.lag import Lag
+from orchestrator.serving.readiness import Readiness
 from orchestrator.settings import Settings, SettingsStore
 from orchestrator.store.control import open_control
 from orchestrator.store.database import Database
 from orchestrator.store.lock import lock
 from orchestrator.store.telemetry import open_telemetry
-from orchestrator.system import System
-from orchestrator.system_feed import feeding
 from orchestrator.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
-    from orchestrator.site import Site
+    from orchestrator.serving.site import Site
 
 
 class Studio:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contract.errors import AccessError, CrossSite, HostRefused, Unauthorized
-from orchestrator.access import Access, Credential
+from orchestrator.access.access import Access, Credential
 from orchestrator.api.cookies import clear_cookie, set_cookie
 from orchestrator.api.hosts import Hosts, Origin, Reached, parse_authority, parse_origin
 from orchestrator.api.incoming import Incoming

@@ -17,7 +17,7 @@ from orchestrator.api.html import INDEX, NEW_LINK, TOKEN_FORM, escape, page, tex
 from orchestrator.api.incoming import Incoming
 from orchestrator.api.problems import status_of
 from orchestrator.api.requests import raw_body
-from orchestrator.site import LOGIN, Site
+from orchestrator.serving.site import LOGIN, Site
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from contract.errors import ErrorData, LorakeetError, NotReady, StoreLocked, WireError, from_wire, leaves
-from orchestrator.running import Running, find_running
+from orchestrator.serving.running import Running, find_running
 
 if TYPE_CHECKING:
     import httpx
@@ -175,7 +175,7 @@ def _client(running: Running, token: str) -> "httpx.AsyncClient":
 async def _own(home: Path, stack: AsyncExitStack) -> Api:
     import httpx
 
-    from orchestrator.app import make_app
+    from orchestrator.serving.app import make_app
     from orchestrator.studio import open_studio
 
     studio = await stack.enter_async_context(open_studio(home, run=False))

@@ -8,7 +8,7 @@ import msgspec
 from contract.notifications import Device
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.output import Output
-from orchestrator.doctor import Report, examine, size
+from orchestrator.machine.doctor import Report, examine, size
 
 
 def add(parser: argparse.ArgumentParser) -> None:

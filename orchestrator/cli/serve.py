@@ -12,10 +12,10 @@ from contract.errors import SettingsInvalid
 from contract.rules.paths import to_wire
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.output import Output
-from orchestrator.door import DEFAULT_HOST, DEFAULT_PORT
+from orchestrator.serving.door import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
-    from orchestrator.server import Ready
+    from orchestrator.serving.server import Ready
 
 TOKEN_VARIABLE: Final = "LORAKEET_TOKEN"
 _MAX_PORT: Final = 65_535
@@ -54,8 +54,8 @@ async def run(arguments: argparse.Namespace, output: Output) -> Exit:
     """Run the studio until it is told to stop. Raises LorakeetError."""
     # Until it is ready; see `orchestrator.cli`.
     gc.disable()
-    from orchestrator.browser import has_browser
-    from orchestrator.server import serve
+    from orchestrator.serving.browser import has_browser
+    from orchestrator.serving.server import serve
 
     await serve(
         arguments.home,

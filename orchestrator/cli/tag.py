@@ -19,16 +19,16 @@ from contract.notifications import Log, Partial, Progress
 from contract.rules import paths
 from contract.rules.captions import Existing, combine
 from contract.rules.paths import to_wire
-from orchestrator import caption_files
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.flags import add_settings, given_settings, tagger_model
 from orchestrator.cli.output import Output
-from orchestrator.client import connect
-from orchestrator.folders import Image, collisions, find_images, links_out
+from orchestrator.files import caption_files
+from orchestrator.files.folders import Image, collisions, find_images, links_out
+from orchestrator.files.snapshots import folders_of_model
+from orchestrator.hosting.client import connect
+from orchestrator.hosting.kernels import kernel_command
 from orchestrator.ids import new_id
-from orchestrator.kernels import kernel_command
 from orchestrator.settings import Settings, decode_table, load, read_toml
-from orchestrator.snapshots import folders_of_model
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -96,7 +96,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def write_table(path: Path, table: dict[str, Any]) -> None:
     """Write a new TOML or JSON file, by its ending. Raises FileUnwritable and SettingsInvalid."""
-    from orchestrator.durable import replace
+    from orchestrator.files.durable import replace
 
     is_json = path.suffix.lower() == ".json"
     text = msgspec.json.format(msgspec.json.encode(table)).decode() + "\n" if is_json else as_toml(table)

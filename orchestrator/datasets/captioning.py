@@ -34,8 +34,8 @@ from orchestrator.datasets.place import Place, place_of
 from orchestrator.datasets.projection import Due, project
 from orchestrator.datasets.table import Dataset
 from orchestrator.events import EventLog
+from orchestrator.files.roots import Roots
 from orchestrator.ids import new_id
-from orchestrator.roots import Roots
 from orchestrator.store.database import Database
 
 T = TypeVar("T")

@@ -22,9 +22,9 @@ from orchestrator.datasets.names import parts_of, stem_of
 from orchestrator.datasets.place import Place, place_of
 from orchestrator.datasets.scan import Found, FoundFile, walk
 from orchestrator.datasets.table import Dataset
+from orchestrator.files.roots import Roots
 from orchestrator.groups import task_group
 from orchestrator.ids import new_id
-from orchestrator.roots import Roots
 from orchestrator.store.database import Database
 from orchestrator.workers.pool import WorkerPool
 from orchestrator.workers.tasks import SCAN, ScanArguments, ScannedFile

@@ -12,7 +12,7 @@ from contract.methods.job import ManifestItem
 from contract.rules.paths import to_wire
 from orchestrator.datasets.manifest import Left, Manifest
 from orchestrator.datasets.tagging import Tally, Written
-from orchestrator.durable import unwritten
+from orchestrator.files.durable import unwritten
 from orchestrator.jobs.work import Run
 
 FILE: Final = "results.jsonl"

@@ -19,12 +19,12 @@ from orchestrator.datasets.table import Dataset, DatasetTable, all_datasets
 from orchestrator.datasets.thumbnails import Thumbnails
 from orchestrator.datasets.uploads import Uploads
 from orchestrator.events import EventLog
+from orchestrator.files.returning import bring_back
+from orchestrator.files.roots import Roots
+from orchestrator.files.trash import Trash
 from orchestrator.groups import task_group
-from orchestrator.returning import bring_back
-from orchestrator.roots import Roots
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
-from orchestrator.trash import Trash
 from orchestrator.workers.pool import WorkerPool
 
 _logger = logging.getLogger("lorakeet.datasets")

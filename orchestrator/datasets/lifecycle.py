@@ -24,12 +24,12 @@ from orchestrator.datasets.captioning import Captioning
 from orchestrator.datasets.images import Image
 from orchestrator.datasets.place import place_of
 from orchestrator.datasets.table import OWN_ROOT, Dataset, DatasetTable, all_datasets, find, new_dataset
-from orchestrator.durable import sync_folder, unwritten
-from orchestrator.filenames import numbered, slug
-from orchestrator.roots import Roots
+from orchestrator.files.durable import sync_folder, unwritten
+from orchestrator.files.filenames import numbered, slug
+from orchestrator.files.roots import Roots
+from orchestrator.files.trash import Origin, Trash
 from orchestrator.settings import OWN_ROOTS
 from orchestrator.store.database import Database
-from orchestrator.trash import Origin, Trash
 
 #: Datasets of one name.
 _MAX_NUMBER: Final = 10_000

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from contract.errors import CaptionUnreadable, LorakeetError
-from orchestrator.beneath import READ, Folder, Linked
 from orchestrator.datasets.captions import MAX_BYTES, Caption, FileState
 from orchestrator.datasets.names import caption_parts, parts_of
 from orchestrator.datasets.place import Place
+from orchestrator.files.beneath import READ, Folder, Linked
 
 #: `unknown`: the folder or the image is not there, so the file says nothing.
 Verdict = Literal["in_line", "behind", "outside", "unreadable", "unknown"]

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from contract.methods.job import ManifestItem
-from orchestrator import durable
+from orchestrator.files import durable
 
 _LINES: Final = "manifest.jsonl"
 _HEAD: Final = "manifest.json"

@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.beneath import Folder, opened_folder
 from orchestrator.datasets.names import parts_of
 from orchestrator.datasets.table import Dataset
-from orchestrator.roots import Roots
+from orchestrator.files.beneath import Folder, opened_folder
+from orchestrator.files.roots import Roots
 
 
 class Place(NamedTuple):

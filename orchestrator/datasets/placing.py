@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from contract.errors import FileUnreadable, StateConflict
 from contract.rules.paths import to_wire
-from orchestrator import caption_files
-from orchestrator.beneath import CREATE, READ, Folder
 from orchestrator.datasets.names import stem_of
-from orchestrator.durable import unwritten
-from orchestrator.filenames import numbered
+from orchestrator.files import caption_files
+from orchestrator.files.beneath import CREATE, READ, Folder
+from orchestrator.files.durable import unwritten
+from orchestrator.files.filenames import numbered
 
 #: Files of one name; who sends more of them should choose better names.
 _MAX_NUMBER = 10_000

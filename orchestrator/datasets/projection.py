@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 
 from contract.errors import DiskFull, FileMissing, LorakeetError
 from contract.rules.paths import to_wire
-from orchestrator import caption_files
-from orchestrator.beneath import CREATE, Folder, Linked
 from orchestrator.datasets.captions import Caption, FileState
 from orchestrator.datasets.look import Stamp, digest, stamp_of
 from orchestrator.datasets.names import caption_parts
 from orchestrator.datasets.place import Place
-from orchestrator.durable import unwritten
+from orchestrator.files import caption_files
+from orchestrator.files.beneath import CREATE, Folder, Linked
+from orchestrator.files.durable import unwritten
 
 #: Up to so many files are synced one by one; more of them all together.
 _FEW: Final = 8

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 
 from contract.errors import FileMissing, FileUnreadable, LorakeetError, PathOutsideRoots
 from contract.rules.paths import IMAGE_SUFFIXES, is_under, to_wire
-from orchestrator.beneath import Folder
-from orchestrator.caption_files import is_leftover
 from orchestrator.datasets.names import kept
 from orchestrator.datasets.place import Place
+from orchestrator.files.beneath import Folder
+from orchestrator.files.caption_files import is_leftover
 
 #: Folders in folders; deeper ones are nobody's dataset, and each is held open.
 MAX_DEPTH: Final = 32

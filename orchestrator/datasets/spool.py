@@ -16,7 +16,7 @@ import anyio
 from anyio import to_thread
 
 from contract.errors import BodyInvalid, BodyTooLarge, MediaTypeWrong, cut
-from orchestrator.durable import unwritten
+from orchestrator.files.durable import unwritten
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

@@ -20,8 +20,8 @@ from contract.notifications import Partial
 from contract.rules.captions import Existing
 from contract.rules.paths import to_wire
 from orchestrator.datasets.manifest import Left, Manifest, freeze, frozen, write_todo
+from orchestrator.files.snapshots import folders_of_model
 from orchestrator.jobs.work import Prepared, Run
-from orchestrator.snapshots import folders_of_model
 
 #: Seconds between two writes, and images in one.
 INTERVAL_S: Final = 0.25

@@ -37,9 +37,9 @@ from orchestrator.datasets.place import Place, place_of
 from orchestrator.datasets.placing import Placed, place
 from orchestrator.datasets.spool import Part, spooled
 from orchestrator.datasets.table import Dataset, find
-from orchestrator.durable import unwritten
-from orchestrator.filenames import safe_name
-from orchestrator.roots import Roots
+from orchestrator.files.durable import unwritten
+from orchestrator.files.filenames import safe_name
+from orchestrator.files.roots import Roots
 from orchestrator.store.database import Database
 from orchestrator.workers.tasks import Picture
 

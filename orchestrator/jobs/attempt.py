@@ -18,7 +18,7 @@ import msgspec
 
 from contract.errors import InternalError, JobCanceled, LorakeetError
 from contract.notifications import LogLevel, Progress
-from orchestrator.durable import unwritten
+from orchestrator.files.durable import unwritten
 from orchestrator.groups import task_group
 from orchestrator.jobs import artifacts
 from orchestrator.jobs.conversation import Conversation

@@ -16,12 +16,12 @@ from contract.errors import (
 )
 from contract.notifications import Artifact, Log, Partial, Progress
 from contract.rules.paths import from_wire, is_under
-from orchestrator.client import CANCEL_S, KernelClient
 from orchestrator.groups import task_group
+from orchestrator.hosting.client import CANCEL_S, KernelClient
+from orchestrator.hosting.restarts import oom_kills, was_memory
 from orchestrator.jobs.keeper import Keeper
 from orchestrator.jobs.requests import kernel_request
 from orchestrator.jobs.work import KernelWork, Prepared
-from orchestrator.restarts import oom_kills, was_memory
 
 if TYPE_CHECKING:
     from orchestrator.jobs.attempt import Attempt

@@ -17,6 +17,7 @@ from contract.errors import LorakeetError, NotFound, StateConflict
 from contract.notifications import LogLevel
 from contract.rules.paths import to_wire
 from orchestrator.clock import now_ms
+from orchestrator.files.trash import Origin
 from orchestrator.jobs import artifacts, logs, metrics, requests
 from orchestrator.jobs.job import Job
 from orchestrator.jobs.kinds import Kind
@@ -27,7 +28,6 @@ from orchestrator.jobs.requests import JobRequest, JobSource
 from orchestrator.jobs.states import TERMINAL, Reason, State
 from orchestrator.jobs.table import find, get, insert, move, to_the_end, update
 from orchestrator.presets import laid_under
-from orchestrator.trash import Origin
 
 if TYPE_CHECKING:
     from orchestrator.studio import Studio

@@ -13,9 +13,9 @@ import anyio
 import anyio.to_thread
 
 from contract.errors import KernelDied, KernelFault, KernelTimeout, KernelUnavailable, LorakeetError
-from orchestrator.client import KernelClient, StartSink
+from orchestrator.hosting.client import KernelClient, StartSink
+from orchestrator.hosting.restarts import MAX_DEATHS, WINDOW_S, RestartPolicy
 from orchestrator.jobs import processes
-from orchestrator.restarts import MAX_DEATHS, WINDOW_S, RestartPolicy
 from orchestrator.store.database import Database
 
 #: Opens a kernel, and tells of its process; `connect` with the rest of its arguments bound.

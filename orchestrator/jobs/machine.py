@@ -9,16 +9,16 @@ import anyio.to_thread
 import msgspec
 
 from contract.handshake import LimitsWanted
-from orchestrator import process
-from orchestrator.client import KernelClient, StartSink, connect
+from orchestrator.hosting import process
+from orchestrator.hosting.client import KernelClient, StartSink, connect
+from orchestrator.hosting.kernels import kernel_command
 from orchestrator.jobs.chooser import CPU_RUN, LaneSpec
 from orchestrator.jobs.keeper import Open
-from orchestrator.kernels import kernel_command
 from orchestrator.settings import CPU, Settings
 
 if TYPE_CHECKING:
+    from orchestrator.machine.system import DeviceState
     from orchestrator.studio import Studio
-    from orchestrator.system import DeviceState
 
 #: The lane of the studio's own processes.
 STUDIO: Final = "studio"

@@ -16,7 +16,7 @@ from contract.fields import one_of
 from contract.rules.paths import from_wire, is_under
 from contract.validation import Contradiction, Problem, decode, invalid
 from orchestrator.clock import now_ms
-from orchestrator.filenames import path_problem
+from orchestrator.files.filenames import path_problem
 from orchestrator.jobs.job import Job
 from orchestrator.jobs.kinds import Kind
 from orchestrator.jobs.named_models import with_models

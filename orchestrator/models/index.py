@@ -15,6 +15,7 @@ import anyio.to_thread
 from contract.errors import NotFound, StateConflict
 from contract.rules.paths import to_wire
 from orchestrator.clock import rfc3339
+from orchestrator.files.trash import Origin, Trash, Trashed
 from orchestrator.models import remembered
 from orchestrator.models.detect import Kind
 from orchestrator.models.entry import DEMO_TAGGER, Model, model_id
@@ -22,7 +23,6 @@ from orchestrator.models.facts import READ, Facts, facts_of
 from orchestrator.models.layouts import BUILT_IN, demo_tagger, places
 from orchestrator.models.walk import TAGGER_FILES, TAGGER_FORMAT, Found, Walk, changed_ns
 from orchestrator.settings import Settings
-from orchestrator.trash import Origin, Trash, Trashed
 
 _NS_IN_MS: Final = 1_000_000
 _NOWHERE: Final = Facts(reason="It is a link that leads nowhere.")

@@ -12,7 +12,7 @@ import msgspec
 
 from contract.errors import LorakeetError
 from contract.rules.paths import from_wire, to_wire
-from orchestrator import durable
+from orchestrator.files import durable
 from orchestrator.models.facts import Facts
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import msgspec
 from contract.errors import InvalidParams, SettingsInvalid
 from contract.rules.paths import to_wire
 from contract.validation import Problem, decode, invalid
-from orchestrator import durable
+from orchestrator.files import durable
 from orchestrator.settings.tables import Settings
 
 FILE: Final = "settings.toml"

@@ -8,7 +8,7 @@ from typing import Final
 
 from contract.errors import FileMissing, FileUnwritable, StoreDamaged
 from contract.rules.paths import to_wire
-from orchestrator.durable import sync_folder, unwritten
+from orchestrator.files.durable import sync_folder, unwritten
 from orchestrator.store.database import explained
 
 _FINE: Final = "ok"

@@ -1,7 +1,7 @@
 """What a worker does to itself before it touches anybody's file: limits, and an end with its parent's end.
 
-Windows confines from outside, by the Job Object of `orchestrator.windows`; memory is limited on Linux only,
-as other systems do not keep to RLIMIT_AS.
+Windows confines from outside, by the Job Object of `orchestrator.hosting.windows`; memory is limited on Linux
+only, as other systems do not keep to RLIMIT_AS.
 """
 
 import os

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from contract.errors import FileMissing, FileUnreadable, ImageEmpty, PathOutsideRoots
 from contract.rules.paths import check_plain, is_under, to_wire
-from orchestrator.beneath import READ, opened_folder
+from orchestrator.files.beneath import READ, opened_folder
 
 
 class Source(NamedTuple):

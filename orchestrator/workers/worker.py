@@ -16,7 +16,7 @@ from anyio.abc import Process
 
 from contract.errors import KernelUnavailable, WorkerDied
 from contract.framing import LineSplitter, Skipped
-from orchestrator import process
+from orchestrator.hosting import process
 from orchestrator.workers.wire import MAX_ANSWER_BYTES, Answered, Request, answered_decoder, encoder
 
 #: Bytes of stderr that are kept to explain a death.

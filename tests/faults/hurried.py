@@ -1,8 +1,8 @@
 """`lorakeet`, but with less patience for kernels: `python hurried.py ...`. What users wait minutes for would
 take a suite hours."""
 
-from orchestrator import client, restarts
 from orchestrator.cli import main
+from orchestrator.hosting import client, restarts
 from orchestrator.jobs import attempt, conversation, waiting
 
 client.START_S = 1.5  # type: ignore[misc]

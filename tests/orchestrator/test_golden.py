@@ -11,7 +11,7 @@ import pytest
 
 from contract.errors import LorakeetError
 from contract.methods.registry import METHODS
-from orchestrator.client import KernelClient, connect
+from orchestrator.hosting.client import KernelClient, connect
 from tests.golden.replay import names, read
 from tests.golden.scripted import concrete
 from tests.golden.transcript import LOSSY, Message, Step, differences, joined, render

@@ -30,13 +30,13 @@ from orchestrator.api.routes.dataset_views import (
     image_view,
     problem_view,
 )
-from orchestrator.beneath import READ, Linked
 from orchestrator.datasets.images import Filter, Image
 from orchestrator.datasets.names import parts_of
 from orchestrator.datasets.place import Place
 from orchestrator.datasets.spool import too_large
 from orchestrator.datasets.table import Dataset
 from orchestrator.datasets.uploads import Status, Uploaded
+from orchestrator.files.beneath import READ, Linked
 
 routes: Final = Routes("images")
 

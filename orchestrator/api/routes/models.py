@@ -10,10 +10,10 @@ from contract.errors import FileUnreadable, FileUnwritable, NotFound, StateConfl
 from orchestrator.api.calls import Call
 from orchestrator.api.pages import PageQuery, cursor_of, place_of
 from orchestrator.api.registry import Routes
+from orchestrator.files.trash import Trashed, TrashId
 from orchestrator.models.detect import Kind
 from orchestrator.models.entry import Model, ModelId
 from orchestrator.models.index import place_in_list
-from orchestrator.trash import Trashed, TrashId
 
 routes = Routes("models")
 

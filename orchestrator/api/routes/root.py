@@ -13,7 +13,7 @@ from orchestrator.api.metrics import MEDIA_TYPE, exposition
 from orchestrator.api.pages import MAX_PAGE
 from orchestrator.api.registry import Routes
 from orchestrator.api.requests import MAX_BODY_BYTES
-from orchestrator.gauges import metrics_of
+from orchestrator.serving.gauges import metrics_of
 
 routes = Routes("studio")
 

@@ -6,14 +6,14 @@ import msgspec
 
 from contract.base import Reply
 from contract.errors import NotFound, NotReady, StateConflict
-from orchestrator.access import Credential
+from orchestrator.access.access import Credential
+from orchestrator.access.login_codes import GOOD_FOR_MS
+from orchestrator.access.sessions import Session
 from orchestrator.api.calls import Answer, Call
 from orchestrator.api.guard import Visit, visit_of
 from orchestrator.api.registry import Routes
 from orchestrator.clock import now_ms, rfc3339
-from orchestrator.login_codes import GOOD_FOR_MS
-from orchestrator.sessions import Session
-from orchestrator.site import Site
+from orchestrator.serving.site import Site
 
 routes = Routes("session")
 

@@ -10,7 +10,7 @@ from contract.errors import FileUnreadable, FileUnwritable, NotFound, SettingsIn
 from contract.handshake import Key
 from orchestrator.api.calls import Answer, Call, TextAnswer
 from orchestrator.api.registry import Routes
-from orchestrator.keys import KeyState
+from orchestrator.keys.keys import KeyState
 from orchestrator.settings import Settings
 from orchestrator.settings.patch import SettingsPatch
 

@@ -4,8 +4,8 @@ import anyio.to_thread
 
 from orchestrator.api.calls import Call
 from orchestrator.api.registry import Routes
-from orchestrator.doctor import Report
-from orchestrator.system import SystemState
+from orchestrator.machine.doctor import Report
+from orchestrator.machine.system import SystemState
 
 routes = Routes("system")
 

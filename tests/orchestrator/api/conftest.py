@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.app import make_app
+from orchestrator.serving.app import make_app
 from orchestrator.studio import Studio, open_studio
 
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import pytest
 from starlette.types import Message, Scope
 
-from orchestrator.access import Access, Credential, open_access
+from orchestrator.access.access import Access, Credential, open_access
+from orchestrator.access.attempts import LIMIT
 from orchestrator.api.binding import listed_origins
 from orchestrator.api.guard import Guard, visit_of
 from orchestrator.api.hosts import Authority, Hosts
-from orchestrator.attempts import LIMIT
 from orchestrator.store.control import open_control
 from tests.orchestrator.api.guard_cases import LISTED_HOST, LISTED_ORIGIN, Case, cases
 from tests.orchestrator.api.in_process import Inner, ask, scope_of

@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from orchestrator.app import make_app
+from orchestrator.serving.app import make_app
 from tests.orchestrator.jobs.deeds import PATIENCE_S, Bench, open_bench
 
 pytestmark = pytest.mark.anyio

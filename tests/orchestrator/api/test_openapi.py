@@ -22,7 +22,7 @@ def test_the_committed_document_is_todays() -> None:
 
 @pytest.mark.anyio
 async def test_every_route_stands_in_the_document(studio: Studio) -> None:
-    from orchestrator.app import router
+    from orchestrator.serving.app import router
 
     served = {
         (route.path, method)

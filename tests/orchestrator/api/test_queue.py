@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orchestrator.app import make_app
 from orchestrator.jobs.kinds import KINDS
+from orchestrator.serving.app import make_app
 from tests.orchestrator.jobs.deeds import Bench, device, open_bench
 
 pytestmark = pytest.mark.anyio

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from orchestrator.access import Opened, open_access
+from orchestrator.access.access import Opened, open_access
 from orchestrator.api.guard import Guard
 from orchestrator.api.hosts import Hosts
 from orchestrator.api.web import open_paths, web_routes
-from orchestrator.app import Numbered, router
-from orchestrator.site import Site
+from orchestrator.serving.app import Numbered, router
+from orchestrator.serving.site import Site
 from orchestrator.studio import Studio
 
 pytestmark = pytest.mark.anyio

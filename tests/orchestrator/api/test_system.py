@@ -7,8 +7,8 @@ import httpx
 import msgspec
 import pytest
 
+from orchestrator.machine.system_feed import feed
 from orchestrator.studio import Studio
-from orchestrator.system_feed import feed
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from orchestrator.access import open_access
+from orchestrator.access.access import open_access
 from orchestrator.api.web import open_paths, web_routes
-from orchestrator.site import Site
+from orchestrator.serving.site import Site
 from orchestrator.studio import Studio
 
 pytestmark = pytest.mark.anyio

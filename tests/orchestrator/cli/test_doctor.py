@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli import doctor
-from orchestrator.doctor import Finding, Report
+from orchestrator.machine.doctor import Finding, Report
 from tests.orchestrator.cli.command import lorakeet
 
 #: What depends on the machine that runs the tests, not on Lorakeet: a small disk, a GPU without its build.

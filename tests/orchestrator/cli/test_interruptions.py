@@ -192,8 +192,8 @@ _WHILE_LOADING = (
     "contract.errors",
     "msgspec",
     "orchestrator.cli.flags",
-    "orchestrator.caption_files",
-    "orchestrator.client",
+    "orchestrator.files.caption_files",
+    "orchestrator.hosting.client",
 )
 _WHILE_RUNNING = ("os.scandir", "subprocess.Popen", "os.link")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -16,7 +16,7 @@ import pytest
 from orchestrator.cli.exits import Exit
 from tests.orchestrator.cli.command import LORAKEET, TIMEOUT_S, Done, lorakeet
 from tests.orchestrator.cli.conftest import CAPTIONS
-from tests.orchestrator.serving import Serving
+from tests.orchestrator.own_studio import Serving
 
 
 @pytest.fixture

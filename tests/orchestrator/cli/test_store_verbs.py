@@ -14,7 +14,7 @@ import pytest
 from orchestrator.cli.exits import Exit
 from orchestrator.store.lock import lock
 from tests.orchestrator.cli.command import LORAKEET, TIMEOUT_S, Done, lorakeet
-from tests.orchestrator.serving import Serving
+from tests.orchestrator.own_studio import Serving
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from typing import Any
 
 import anyio
 
-from orchestrator.beneath import Folder
 from orchestrator.datasets import captioning, journal, uploads
 from orchestrator.datasets.captions import Key
 from orchestrator.datasets.journal import Change, Edit, apply
+from orchestrator.files.beneath import Folder
 from orchestrator.ids import new_id
 from tests.orchestrator.datasets.shelf import SHIPPED, Shelf, copy_photographs, open_shelf
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from contract.errors import CaptionCollision, CaptionUnreadable, StaleVersion
-from orchestrator.beneath import CREATE, Folder
 from orchestrator.datasets.captions import Caption, Key
 from orchestrator.datasets.journal import Edit
+from orchestrator.files.beneath import CREATE, Folder
 from orchestrator.ids import new_id
 from tests.orchestrator.datasets.shelf import Shelf, copy_photographs, open_shelf
 from tests.orchestrator.traversal import swap

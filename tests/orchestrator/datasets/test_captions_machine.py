@@ -20,12 +20,12 @@ from hypothesis.stateful import (
 )
 
 from contract.rules.captions import Existing, combine
-from orchestrator.beneath import CREATE, Folder
 from orchestrator.datasets.captioning import Scene
 from orchestrator.datasets.captions import Caption, captions_of, content_of
 from orchestrator.datasets.images import Image, put
 from orchestrator.datasets.journal import Change, Edit, apply
 from orchestrator.datasets.names import stem_of
+from orchestrator.files.beneath import CREATE, Folder
 from orchestrator.ids import new_id
 from tests.orchestrator.datasets.shelf import Shelf, open_shelf
 

@@ -9,9 +9,9 @@ import pytest
 
 from contract.errors import DiskFull, FileMissing, KernelFault
 from contract.notifications import Partial
-from orchestrator.beneath import CREATE, Folder
 from orchestrator.datasets import tagging
 from orchestrator.datasets.captioning import Captioning
+from orchestrator.files.beneath import CREATE, Folder
 from tests.orchestrator.datasets.shelf import SHIPPED, Shelf, copy_photographs
 from tests.orchestrator.datasets.stub_run import JOB, MODEL, Attempt, StubRun
 

@@ -276,7 +276,7 @@ async def test_another_disk_is_copied_to(empty: Shelf, monkeypatch: pytest.Monke
     def take(self: object, source: str, target: str) -> None:
         raise OSError(errno.EXDEV, "another disk")
 
-    monkeypatch.setattr("orchestrator.beneath.Folder.take", take)
+    monkeypatch.setattr("orchestrator.files.beneath.Folder.take", take)
     await upload(empty, ("chelsea.png", photo("chelsea.png")), ("chelsea.png", photo("coffee.png")))
     assert sorted(os.listdir(empty.folder)) == ["chelsea-2.png", "chelsea.png"]
     assert (empty.folder / "chelsea-2.png").read_bytes() == photo("coffee.png")
@@ -289,7 +289,7 @@ async def test_a_full_disk_while_copying_is_said(empty: Shelf, monkeypatch: pyte
     def copy(old: object, new: object) -> None:
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr("orchestrator.beneath.Folder.take", take)
+    monkeypatch.setattr("orchestrator.files.beneath.Folder.take", take)
     monkeypatch.setattr("shutil.copyfileobj", copy)
     await refused(empty, DiskFull, body_of([("chelsea.png", photo("chelsea.png"))]))
     assert os.listdir(empty.folder) == []

@@ -16,7 +16,7 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "SETTLE_S", 0.01)
     monkeypatch.setattr(conversation, "PING_S", 0.4)
     monkeypatch.setattr(conversation, "PONG_S", 0.4)
-    monkeypatch.setattr("orchestrator.restarts.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("orchestrator.hosting.restarts.FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from orchestrator.jobs.chooser import CPU_RUN, LaneSpec
 from orchestrator.jobs.machine import STUDIO, gpu_lanes, specs_of
+from orchestrator.machine.system import DeviceState
 from orchestrator.settings import DeviceSettings, LimitSettings, Settings
-from orchestrator.system import DeviceState
 
 
 def test_without_a_gpu_there_are_two_lanes_for_kernels() -> None:

@@ -120,7 +120,7 @@ async def test_a_kernel_that_was_killed_for_want_of_memory_is_not_given_the_job_
 ) -> None:
     counts = iter([0])
     monkeypatch.setattr("orchestrator.jobs.conversation.oom_kills", lambda: next(counts))
-    monkeypatch.setattr("orchestrator.restarts.oom_kills", lambda: 1)
+    monkeypatch.setattr("orchestrator.hosting.restarts.oom_kills", lambda: 1)
     job = await bench.until(await bench.start(deed="die", times=9), "failed")
     assert (job.reason, job.attempt) == ("out_of_memory", 1)
 

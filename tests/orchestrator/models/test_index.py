@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from contract.errors import NotFound, StateConflict
+from orchestrator.files.trash import Trash
 from orchestrator.models.entry import DEMO_TAGGER, Model
 from orchestrator.models.index import ModelIndex
 from orchestrator.settings import ModelFolder, Settings
 from orchestrator.settings.tables import Layout
-from orchestrator.trash import Trash
 from tests.orchestrator.models.files import write_model
 
 pytestmark = pytest.mark.anyio

@@ -1,0 +1,1 @@
+"""The host side of the contract: kernels as processes, and one client for each."""
