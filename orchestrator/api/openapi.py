@@ -37,8 +37,9 @@ from contract.errors import (
 from contract.export import portable, pretty
 from orchestrator import __version__
 from orchestrator.api import problems
+from orchestrator.api.operations import operations
 from orchestrator.api.problems import status_of
-from orchestrator.api.registry import SPECIAL, Operation, operations
+from orchestrator.api.registry import SPECIAL, Operation
 
 FILE: Final = Path(__file__).resolve().parent.parent / "openapi.json"
 GENERATED_BY: Final = "python -m orchestrator.api.openapi"

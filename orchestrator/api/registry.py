@@ -6,7 +6,7 @@ stands in the path. Its return annotation says what it answers, its docstring wh
 
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -149,11 +149,3 @@ def _reply(annotation: Any) -> Any:
 
 #: Answers that are no JSON document.
 SPECIAL: Final = (FileAnswer, TextAnswer, StreamAnswer)
-
-
-def operations() -> Iterator[Operation]:
-    """Every operation of the studio."""
-    from orchestrator.api.routes import RESOURCES
-
-    for routes in RESOURCES:
-        yield from routes.operations

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.errors import LorakeetError, MethodNotAllowed, NotFound, StudioError
 from orchestrator.api.endpoint import Endpoint, endpoint, problem
-from orchestrator.api.registry import operations
+from orchestrator.api.operations import operations
 from orchestrator.studio import Studio
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")

@@ -7,7 +7,8 @@ or another kind of path, so that every case can be tried on every route.
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
-from orchestrator.api.registry import PREFIX, operations
+from orchestrator.api.operations import operations
+from orchestrator.api.registry import PREFIX
 from tests.e2e.samples import path_of
 from tests.orchestrator.api.guard_cases import Case
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from orchestrator.api.registry import operations
+from orchestrator.api.operations import operations
 from tests.e2e.journey import picture, tagging
 from tests.e2e.markup import PAYLOADS
 from tests.e2e.owned import Owned

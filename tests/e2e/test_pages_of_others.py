@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from orchestrator.api.registry import operations
+from orchestrator.api.operations import operations
 from tests.e2e.attackers import SANDBOXED, SCRIPT, Arrived, attacker, unguarded
 from tests.e2e.chromium import Browser
 from tests.e2e.journey import journey

@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from orchestrator.api.calls import FileAnswer
-from orchestrator.api.registry import Operation, operations
+from orchestrator.api.operations import operations
+from orchestrator.api.registry import Operation
 from tests.e2e.journey import begun, picture, tagging
 from tests.e2e.owned import HOST, Owned, owned
 from tests.e2e.raw_http import Line, Reply, request_bytes
@@ -21,8 +22,11 @@ from tests.orchestrator.traversal import CANARY, PAYLOADS, plant
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="plants links, which only administrators may")
 
 ROOT: Final = "pics"
-#: Fields that hold a path, or a name of which one may be made.
-NAMES: Final = ("file", "files", "folder", "id", "kind", "name", "output", "path", "preset", "root")
+#: Fields that hold a path or a part of one, each tried with everything.
+PATHS: Final = ("file", "files", "folder", "output", "path", "root")
+#: Fields that hold a name, each tried with some of it; and the one of which a folder's name is made.
+NAMES: Final = ("id", "kind", "name", "preset")
+NAMES_A_FOLDER: Final = "create_dataset"
 #: Beside the least that each takes: what is needed for the field to be looked at.
 _PHOTO: Final = {"root": ROOT, "path": "photo.png"}
 BODIES: Final[dict[str, dict[str, Any]]] = {
@@ -93,15 +97,20 @@ def _places() -> Iterator[Place]:
     chosen = [each for each in operations() if each.body is not None and each.name not in CHOSEN]
     for operation in chosen:
         for field in texts_in(operation.body):
-            if field.name in NAMES:
+            if field.name in (*PATHS, *NAMES):
                 yield Place(operation, field.way)
         yield from (Place(operation, way) for name, way in SETTINGS if name == operation.name)
+
+
+def _payloads(place: Place) -> Sequence[str]:
+    is_path = place.way[-1] in (*PATHS, "model") or place.operation.name == NAMES_A_FOLDER
+    return PAYLOADS if is_path else PAYLOADS[::4]
 
 
 def _bodies(place: Place) -> Iterator[bytes]:
     operation = place.operation
     least = BODIES.get(operation.name) or json.loads(body_of(operation))
-    for payload in PAYLOADS:
+    for payload in _payloads(place):
         if place.way[0] == "settings":
             model: Any = payload if place.way[-1] == "model" else {"path": payload}
             body = {**least, "settings": {"model": model}}

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from orchestrator.api.registry import operations
+from orchestrator.api.operations import operations
 from orchestrator.cli.serve import TOKEN_VARIABLE
 from tests.e2e import talkative_kernel
 from tests.e2e.journey import JOB_S, begun, tagging

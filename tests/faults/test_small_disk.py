@@ -1,4 +1,4 @@
-"""A real file system of some megabytes, filled to the brim. Skipped, loudly, where mounting is not allowed."""
+"""A real file system of some megabytes, filled to the brim. Skipped loudly where mounting is not allowed."""
 
 import os
 import subprocess

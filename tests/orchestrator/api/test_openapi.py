@@ -8,7 +8,8 @@ from starlette.routing import Route
 
 from contract.errors import leaves
 from orchestrator.api.openapi import FILE, document
-from orchestrator.api.registry import PREFIX, operations
+from orchestrator.api.operations import operations
+from orchestrator.api.registry import PREFIX
 from orchestrator.studio import Studio
 
 DOCUMENT = document()

@@ -49,6 +49,27 @@ async def test_a_path_in_the_settings_lies_where_the_studio_may_look(tmp_path: P
         await studio.jobs.create(new_id("job"), JobRequest(settings=_tag(folder.path), **wanted))
 
 
+async def test_a_model_may_be_named_as_the_studio_or_as_people_do(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with open_studio(home, devices=(), run=False) as studio:
+        _write(home / "datasets" / "a.png")
+        wanted: dict[str, Any] = {
+            "kind": "tag",
+            "source": JobSource(files=[FileRef(root="datasets", path="a.png")]),
+        }
+        meant = {
+            "model_demo_tagger": {"path": (await studio.models.locate("model_demo_tagger")).path},
+            "wd-vit-v3": {"repo": "SmilingWolf/wd-vit-tagger-v3"},
+            "owner/name@v2": {"repo": "owner/name", "revision": "v2"},
+        }
+        for name, model in meant.items():
+            request = JobRequest(settings={"model": name}, **wanted)
+            assert (await studio.jobs.create(new_id("job"), request)).settings["model"] == model
+        for name in ("model_of_nobody", "nothing like it", "/etc"):
+            refused = await _refused(studio, settings={"model": name}, **wanted)
+            assert all(where.startswith("$.settings.model") for where in refused)
+
+
 def _write(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
