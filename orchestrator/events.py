@@ -33,6 +33,9 @@ _RETRY_MS: Final = 1_000
 #: Events published between two looks for some that are too old.
 _PRUNE_EVERY: Final = 1_000
 _BOOT: Final = 1 << 32
+#: What every stream follows, and what says: read the snapshots again.
+EVERYBODY: Final = ("studio",)
+RESET: Final = "reset"
 #: A browser's first connection has no id yet, and must be told at once that it is connected.
 HELLO: Final = f"retry: {_RETRY_MS}\n\n".encode()
 BEAT: Final = b": \n\n"
@@ -232,7 +235,7 @@ class EventLog:
             return
 
     def _reset(self) -> bytes:
-        return _wire(self.last_id, "reset", now_ms(), b"{}")
+        return _wire(self.last_id, RESET, now_ms(), b"{}")
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.api.metrics import Requests
 from orchestrator.boot import Boot, booted
 from orchestrator.datasets.library import Library, open_library
-from orchestrator.events import EventLog, open_events
+from orchestrator.events import EVERYBODY, RESET, EventLog, open_events
 from orchestrator.files.roots import Roots
 from orchestrator.jobs.chooser import LaneSpec
 from orchestrator.jobs.jobs import Jobs
@@ -104,6 +104,9 @@ async def open_studio(
         boot = await stack.enter_async_context(booted(control))
         events_kept = settings.current.limits.events_kept
         events = await stack.enter_async_context(open_events(telemetry, boot.number, events_kept))
+        if not boot.was_clean:
+            # A change may have been committed of which nobody was told any more.
+            events.publish(EVERYBODY, RESET, {})
         roots = Roots(home, lambda: settings.current.roots)
         pool = await stack.enter_async_context(WorkerPool(settings.current.limits.workers))
         datasets = await stack.enter_async_context(

@@ -46,6 +46,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory, demo_tagger: Path) -> Prepar
     return prepare(tmp_path_factory.mktemp("plain") / "home", demo_tagger, {"captions": 6, "uploads": 0})
 
 
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory, demo_tagger: Path) -> Prepared:
+    """A data directory for a crowd."""
+    sizes = {"captions": 16, "jobs": 8, "uploads": 0}
+    return prepare(tmp_path_factory.mktemp("few") / "home", demo_tagger, sizes)
+
+
 @pytest.fixture
 def home(plain: Prepared, tmp_path: Path) -> Path:
     """A copy of it."""

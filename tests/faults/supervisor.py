@@ -129,7 +129,7 @@ class Supervisor:
     def _judged(self, pid: int, call: Call, arguments: list[int]) -> int | None:
         """None to let it, 0 where it was done in its place, or an errno."""
         try:
-            path = _path(pid, call, arguments)
+            path = self._folder if call.kind == "sync_all" else _path(pid, call, arguments)
         except OSError:
             return None
         if not path.startswith(self._folder + os.sep) and path != self._folder:
@@ -167,7 +167,7 @@ class FullFrom:
         return f"{errno.errorcode[self._error]} from {self._number} on, {self._times or 'all'} times"
 
     def __call__(self, change: Change) -> int | None:
-        if change.call.kind in ("name", "remove"):
+        if change.call.kind in ("name", "remove", "sync_all"):
             # These take no space. A `sync` may: some file systems look for it only then.
             return None
         self.seen += 1

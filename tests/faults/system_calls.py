@@ -7,7 +7,7 @@ import platform
 import sys
 from typing import Final, Literal, NamedTuple
 
-Kind = Literal["write", "resize", "create", "make_folder", "name", "remove", "sync", "space"]
+Kind = Literal["write", "resize", "create", "make_folder", "name", "remove", "sync", "sync_all", "space"]
 
 
 class Call(NamedTuple):
@@ -46,6 +46,8 @@ _TABLE: Final = (
     Call("rmdir", "remove", 84, None, path=0),
     Call("fsync", "sync", 74, 82, file=0),
     Call("fdatasync", "sync", 75, 83, file=0),
+    Call("sync", "sync_all", 162, 81),
+    Call("syncfs", "sync_all", 306, 267),
     Call("statfs", "space", 137, 43, path=0),
     Call("fstatfs", "space", 138, 44, file=0),
 )

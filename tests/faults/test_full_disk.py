@@ -64,10 +64,7 @@ def client(home: Path, plain: Prepared, disk: Supervisor, trace: Trace) -> Itera
 
 
 def _assert_whole(home: Path, plain: Prepared) -> None:
-    truth.assert_databases_whole(home)
-    truth.assert_journal_whole(home)
-    for dataset in plain.datasets.values():
-        truth.assert_files_say_the_same(home, dataset)
+    truth.assert_whole(home, plain.datasets.values())
     log = (home / "studio.log").read_text("utf-8")
     assert "Traceback" not in log, log[-3000:]
 

@@ -41,10 +41,7 @@ class Bench:
         """The last one."""
         self.disk.let()
         self._open.close()
-        truth.assert_databases_whole(self.home)
-        truth.assert_journal_whole(self.home)
-        for dataset in self.plain.datasets.values():
-            truth.assert_files_say_the_same(self.home, dataset)
+        truth.assert_whole(self.home, self.plain.datasets.values())
 
     def ready(self, kind: type[Operation]) -> Operation:
         """An operation that can be done."""

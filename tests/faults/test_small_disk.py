@@ -64,10 +64,7 @@ def test_a_small_disk_refuses_what_it_has_no_space_for(
                 trial.note(operation=kind.name, left=left)
                 _try(operation, client, left, trial)
         assert "Traceback" not in studio.stderr + (small_home / "studio.log").read_text("utf-8")
-        truth.assert_databases_whole(small_home)
-        truth.assert_journal_whole(small_home)
-        for dataset in plain.datasets.values():
-            truth.assert_files_say_the_same(small_home, dataset)
+        truth.assert_whole(small_home, plain.datasets.values())
 
 
 def _try(operation: Operation, client: httpx.Client, left: int, trial: Trial) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,14 @@ def opened(home: Path, name: str = "control.db") -> Iterator[sqlite3.Connection]
     with closing(sqlite3.connect(f"{(home / name).as_uri()}?mode=ro", uri=True, timeout=20)) as db:
         db.row_factory = sqlite3.Row
         yield db
+
+
+def assert_whole(home: Path, datasets: Iterable[str]) -> None:
+    """Everything below, of a data directory on which nothing runs."""
+    assert_databases_whole(home)
+    assert_journal_whole(home)
+    for dataset in datasets:
+        assert_files_say_the_same(home, dataset)
 
 
 def assert_databases_whole(home: Path) -> None:

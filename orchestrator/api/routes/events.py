@@ -10,7 +10,7 @@ from contract.errors import InvalidParams
 from orchestrator.api.calls import Call, StreamAnswer
 from orchestrator.api.guard import visit_of
 from orchestrator.api.registry import Routes
-from orchestrator.events import topics_of
+from orchestrator.events import EVERYBODY, topics_of
 
 routes = Routes("events")
 
@@ -52,7 +52,7 @@ async def follow_events(call: Call, query: EventsQuery) -> StreamAnswer:
         if not (last.isascii() and last.isdigit() and len(last) < 20):
             raise InvalidParams("Last-Event-ID: not an id of ours.", where="Last-Event-ID")
         after = int(last)
-    topics = {*topics_of(query.topics), "studio"}
+    topics = {*topics_of(query.topics), *EVERYBODY}
     return StreamAnswer(chunks=call.studio.events.follow(topics, after, _is_welcome(call)))
 
 

@@ -1,0 +1,111 @@
+"""A disk whose power may go: what nobody had it bring to safety may be there, or not, or in part.
+
+As on journaling file systems, names change in the order in which they were changed; some of the last changes
+may be missing, but for those before the last `fsync` of a folder. What files hold is theirs alone: a file
+that was never synced may be empty or full of zeros, and of one that was changed since, any page may be old.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from tests.faults.supervisor import Change
+
+_PAGE: Final = 4096
+#: SQLite makes it anew.
+_NEVER_KEPT: Final = "-shm"
+
+#: By relative path the file that has this name; None for a folder.
+Names = dict[str, int | None]
+
+
+class Disk:
+    """Told of every change below `home`, just before it happens. `image` is what a power cut leaves."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._numbers = count()
+        #: Files by inode; one that is freed stands for another file from then on.
+        self._files: dict[int, int] = {}
+        self._synced: dict[int, bytes] = {}
+        self._names: list[Names] = []
+        self._sync_everything()
+
+    def __call__(self, change: Change) -> None:
+        match change.call.kind:
+            case "sync" if os.path.isdir(change.path):
+                self._names = [self._walk()]
+            case "sync":
+                self._sync(change.path)
+            case "sync_all":
+                self._sync_everything()
+            case "create" | "make_folder":
+                self._names.append(self._walk())
+            case "name" | "remove":
+                self._names.append(self._walk())
+                self._free(change.path)
+
+    def image(self, target: Path, chance: random.Random) -> None:
+        """Write into the new folder `target` what may be found after the power was cut now."""
+        now = self._walk()
+        paths = {file: path for path, file in now.items() if file is not None}
+        target.mkdir()
+        for path, file in sorted(chance.choice([*self._names, now]).items()):
+            if file is None:
+                (target / path).mkdir(exist_ok=True)
+            elif not path.endswith(_NEVER_KEPT):
+                there = (self._home / paths[file]).read_bytes() if file in paths else None
+                (target / path).write_bytes(_left_of(self._synced.get(file), there, chance))
+
+    def _sync(self, path: str) -> None:
+        with open(path, "rb") as file:
+            number = self._files.setdefault(os.fstat(file.fileno()).st_ino, next(self._numbers))
+            self._synced[number] = file.read()
+
+    def _sync_everything(self) -> None:
+        self._names = [self._walk()]
+        for path, file in self._names[0].items():
+            if file is not None:
+                self._sync(str(self._home / path))
+
+    def _free(self, path: str) -> None:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return
+        if status.st_nlink == 1:
+            self._files.pop(status.st_ino, None)
+
+    def _walk(self) -> Names:
+        return dict(self._entries(str(self._home), ""))
+
+    def _entries(self, folder: str, prefix: str) -> Iterator[tuple[str, int | None]]:
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            return
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield path, None
+                yield from self._entries(entry.path, f"{path}/")
+            else:
+                yield path, self._files.setdefault(entry.inode(), next(self._numbers))
+
+
+def _left_of(synced: bytes | None, there: bytes | None, chance: random.Random) -> bytes:
+    """Of a file that held `there`, and `synced` when it was last brought to the disk."""
+    if there is None or synced == there:
+        return synced or b""
+    if synced is None:
+        return chance.choice((b"", bytes(len(there)), there))
+    size = chance.choice((len(synced), len(there)))
+    pages = [_page(chance.choice((synced, there)), start) for start in range(0, size, _PAGE)]
+    return b"".join(pages)[:size]
+
+
+def _page(content: bytes, start: int) -> bytes:
+    return content[start : start + _PAGE].ljust(_PAGE, b"\0")
