@@ -44,6 +44,7 @@ UNSAYABLE: Final = (
     Reason("invalid_params", "Which presets there are, only the studio knows.", "^#/preset$"),
     Reason("invalid_params", "Each kind takes sources of its own.", "^#/(source|existing)"),
     Reason("invalid_params", "What is a path on every system, no pattern says.", "^#/(output|folder)"),
+    Reason("invalid_params", "What is a path on every system, no pattern says.", words="^The path "),
     Reason("invalid_params", "What is a folder here, only the studio knows.", "^#/(roots|model_folders)"),
     Reason("invalid_params", "What is the name of a host, no pattern says.", "^#/access"),
     Reason("invalid_params", "Each device is named once.", "^#/devices"),
@@ -68,8 +69,10 @@ def filter_failure(context: HookContext, failure: Failure, case: Case[Any], resp
     if failure.code == _IGNORED_AUTH:
         # After ten wrong tokens in a minute all wrong ones have to wait, which lets in nobody either.
         return "429" not in failure.message
-    # By GET, /models/rescan is a model of that name, of which there is none.
-    return not (failure.code == _WRONG_TO_UNDECLARED and response.status_code == 404)
+    if failure.code == _WRONG_TO_UNDECLARED:
+        # By GET, /models/rescan is a model of that name, of which there is none.
+        return not (case.operation.path.endswith("/models/rescan") and response.status_code == 404)
+    return True
 
 
 @schemathesis.hook

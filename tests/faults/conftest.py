@@ -9,6 +9,7 @@ from tests.faults.homes import Prepared, prepare
 from tests.faults.report import FILE, REPORT, Report
 from tests.faults.supervisor import Supervisor, is_possible
 from tests.faults.trial_studio import Trace, traced
+from tests.studio_process import StudioProcess
 
 
 @pytest.fixture(scope="session")
@@ -41,22 +42,22 @@ def watched() -> None:
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory, demo_tagger: Path) -> Prepared:
-    """A data directory in which every operation can be done."""
-    return prepare(tmp_path_factory.mktemp("plain") / "home", demo_tagger, {"captions": 6, "uploads": 0})
-
-
-@pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory, demo_tagger: Path) -> Prepared:
-    """A data directory for a crowd."""
+    """A data directory in which everything can be done; one picture of `jobs` has a caption."""
     sizes = {"captions": 16, "jobs": 8, "uploads": 0}
-    return prepare(tmp_path_factory.mktemp("few") / "home", demo_tagger, sizes)
+    prepared = prepare(tmp_path_factory.mktemp("few") / "home", demo_tagger, sizes)
+    with StudioProcess(prepared.home) as studio, studio.client() as client:
+        images = f"/datasets/{prepared.datasets['jobs']}/images"
+        first = client.get(images).json()["items"][0]["id"]
+        path = f"{images}/{first}/captions/tags"
+        assert client.put(path, json={"text": "kept"}, headers={"if-none-match": "*"}).is_success
+    return prepared
 
 
 @pytest.fixture
-def home(plain: Prepared, tmp_path: Path) -> Path:
+def home(few: Prepared, tmp_path: Path) -> Path:
     """A copy of it."""
-    return plain.copy(tmp_path)
+    return few.copy(tmp_path)
 
 
 @pytest.fixture

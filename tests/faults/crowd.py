@@ -69,4 +69,4 @@ class Crowd:
                 job = ended(client, job_id)
                 assert job["state"] == "succeeded", job
             until(lambda: truth.unwritten(home) == 0, SETTLED_S)
-        claims.check_events(home, self.following, self.presets, self._trial)
+        claims.check_events(home, self.following, self._trial)

@@ -8,7 +8,7 @@ that was never synced may be empty or full of zeros, and of one that was changed
 import os
 import random
 from collections.abc import Iterator
-from itertools import count
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ _PAGE: Final = 4096
 #: SQLite makes it anew.
 _NEVER_KEPT: Final = "-shm"
 
-#: By relative path the file that has this name; None for a folder.
+#: By relative path the inode of the file that has this name; None for a folder.
 Names = dict[str, int | None]
 
 
@@ -27,9 +27,8 @@ class Disk:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._numbers = count()
-        #: Files by inode; one that is freed stands for another file from then on.
-        self._files: dict[int, int] = {}
+        #: A descriptor of every file by its inode, which so never stands for another file.
+        self._held: dict[int, int] = {}
         self._synced: dict[int, bytes] = {}
         self._names: list[Names] = []
         self._sync_everything()
@@ -42,11 +41,13 @@ class Disk:
                 self._sync(change.path)
             case "sync_all":
                 self._sync_everything()
-            case "create" | "make_folder":
+            case "create" | "make_folder" | "name" | "remove":
                 self._names.append(self._walk())
-            case "name" | "remove":
-                self._names.append(self._walk())
-                self._free(change.path)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for descriptor in self._held.values():
+            os.close(descriptor)
 
     def image(self, target: Path, chance: random.Random) -> None:
         """Write into the new folder `target` what may be found after the power was cut now."""
@@ -62,22 +63,13 @@ class Disk:
 
     def _sync(self, path: str) -> None:
         with open(path, "rb") as file:
-            number = self._files.setdefault(os.fstat(file.fileno()).st_ino, next(self._numbers))
-            self._synced[number] = file.read()
+            self._synced[os.fstat(file.fileno()).st_ino] = file.read()
 
     def _sync_everything(self) -> None:
         self._names = [self._walk()]
         for path, file in self._names[0].items():
             if file is not None:
                 self._sync(str(self._home / path))
-
-    def _free(self, path: str) -> None:
-        try:
-            status = os.lstat(path)
-        except OSError:
-            return
-        if status.st_nlink == 1:
-            self._files.pop(status.st_ino, None)
 
     def _walk(self) -> Names:
         return dict(self._entries(str(self._home), ""))
@@ -93,7 +85,15 @@ class Disk:
                 yield path, None
                 yield from self._entries(entry.path, f"{path}/")
             else:
-                yield path, self._files.setdefault(entry.inode(), next(self._numbers))
+                yield path, self._hold(entry)
+
+    def _hold(self, entry: os.DirEntry[str]) -> int:
+        """Its inode."""
+        if entry.inode() not in self._held:
+            with suppress(FileNotFoundError):
+                descriptor = os.open(entry.path, os.O_PATH | os.O_NOFOLLOW)
+                self._held[os.fstat(descriptor).st_ino] = descriptor
+        return entry.inode()
 
 
 def _left_of(synced: bytes | None, there: bytes | None, chance: random.Random) -> bytes:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.faults import truth
-from tests.faults.homes import Prepared, captions, prepare
+from tests.faults.homes import Prepared, captions
 from tests.faults.repetition import numbers
 from tests.faults.report import Report
 from tests.faults.trial_studio import Trace, studio_of
@@ -22,18 +22,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no kill -9 ther
 
 #: Seconds that a first start takes, and a backup, about.
 START_S, BACKUP_S = 1.0, 0.5
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, demo_tagger: Path) -> Prepared:
-    """With a caption, so that there is something to be lost."""
-    prepared = prepare(tmp_path_factory.mktemp("small") / "home", demo_tagger, {"photographs": 6})
-    with StudioProcess(prepared.home) as studio, studio.client() as client:
-        dataset = prepared.datasets["photographs"]
-        image = client.get(f"/datasets/{dataset}/images").json()["items"][0]
-        path = f"/datasets/{dataset}/images/{image['id']}/captions/tags"
-        assert client.put(path, json={"text": "kept"}, headers={"if-none-match": "*"}).is_success
-    return prepared
 
 
 @numbers(few=1, many=15)
@@ -54,9 +42,9 @@ def test_a_first_start_that_was_killed_is_begun_again(
 
 
 @numbers(few=1, many=8)
-def test_a_backup_is_whole_or_not_there(number: int, small: Prepared, report: Report, tmp_path: Path) -> None:
+def test_a_backup_is_whole_or_not_there(number: int, few: Prepared, report: Report, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
-    command = [*COMMAND, "--data", str(small.home), "backup", str(target)]
+    command = [*COMMAND, "--data", str(few.home), "backup", str(target)]
     with report.trial("K6 backup", number) as trial:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             time.sleep(trial.chance.uniform(0, BACKUP_S))
@@ -66,9 +54,9 @@ def test_a_backup_is_whole_or_not_there(number: int, small: Prepared, report: Re
         else:
             assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=20, check=False).returncode == 0
         restored = tmp_path / "home"
-        shutil.copytree(small.home, restored)
+        shutil.copytree(few.home, restored)
         shutil.copyfile(target, restored / "control.db")
         with closing(sqlite3.connect(target)) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         with StudioProcess(restored) as studio, studio.client() as client:
-            assert captions(client, small.datasets["photographs"]) != {}
+            assert captions(client, few.datasets["jobs"]) != {}

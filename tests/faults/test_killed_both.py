@@ -66,7 +66,7 @@ def _everything(studio: StudioProcess, trace: Trace, pause_s: float) -> None:
 KILLINGS: list[Killing] = [_kernel_first, _studio_first, _studio_alone, _group, _everything]
 
 
-@numbers(few=2, many=20)
+@numbers(few=1, many=20)
 def test_the_next_studio_finishes_what_was_killed(
     number: int, many: Prepared, trace: Trace, report: Report, tmp_path: Path
 ) -> None:

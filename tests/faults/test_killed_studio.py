@@ -18,7 +18,7 @@ from tests.faults.trial_studio import Trace, scripted, studio_of
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no kill -9 there")
 
 
-@numbers(few=4, many=100)
+@numbers(few=3, many=100)
 def test_what_was_answered_survives_the_kill_of_the_studio(
     number: int, few: Prepared, trace: Trace, report: Report, tmp_path: Path
 ) -> None:

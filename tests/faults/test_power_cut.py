@@ -1,5 +1,6 @@
 """The power goes while clients write: of what was answered nothing is lost, whatever the disk had put off."""
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ def test_what_was_answered_survives_a_power_cut(
     number: int, few: Prepared, trace: Trace, report: Report, tmp_path: Path
 ) -> None:
     home, kernel = few.copy(tmp_path), scripted(trace)
-    with report.trial("S4", number) as trial, Supervisor(home, tmp_path / "door") as supervisor:
-        disk = Disk(home)
+    with report.trial("S4", number) as trial, ExitStack() as stack:
+        disk = stack.enter_context(closing(Disk(home)))
+        supervisor = stack.enter_context(Supervisor(home, tmp_path / "door"))
         supervisor.decide(disk)
         with studio_of(home, trace, kernel=kernel, command=supervisor.command(COMMAND)) as studio:
             crowd = Crowd(studio, few.datasets, trial)

@@ -192,9 +192,11 @@ def test_a_signal_right_after_the_handshake_ends_the_kernel_without_a_traceback(
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_right_after_the_spawn_leaves_no_process(number: signal.Signals) -> None:
-    # Python itself starts up here: until it has run our first statement, the outcome is its own.
+    # Python itself starts up here: until it has run our first statement, the outcome is its own. It may even
+    # swallow a Ctrl+C, if that falls into a callback of its imports; the end of stdin ends the kernel then.
     with KernelProcess() as kernel:
         os.kill(kernel.pid, number)
+        kernel.close_stdin()
         code = kernel.wait()
         kernel.kill()
         assert code in (0, -number) or (code == 1 and "kernel/__main__.py" not in kernel.stderr)

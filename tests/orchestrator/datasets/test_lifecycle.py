@@ -2,10 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract.errors import (
+    DiskFull,
     FileMissing,
     FileUnreadable,
     InvalidParams,
@@ -14,6 +16,8 @@ from contract.errors import (
     PathOutsideRoots,
     StateConflict,
 )
+from orchestrator.datasets import captioning, images
+from orchestrator.datasets.projection import project
 from orchestrator.datasets.table import Dataset
 from orchestrator.ids import new_id
 from orchestrator.settings import Root
@@ -173,6 +177,47 @@ async def test_a_deleted_image_comes_back_with_its_caption(shelf: Shelf) -> None
     assert (await shelf.images())["chelsea.png"].id == image.id
     assert shelf.files() == {"chelsea.txt": b"a cat\n"}
     assert len(await shelf.edits()) == 1
+
+
+async def test_an_image_whose_deletion_fails_is_still_there(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise DiskFull("The disk is full.")
+
+    await shelf.put("chelsea.png", "a cat")
+    image = (await shelf.images())["chelsea.png"]
+    monkeypatch.setattr(images, "remove", refuse)
+    with pytest.raises(DiskFull):
+        await shelf.studio.datasets.lifecycle.delete_image(shelf.dataset, image)
+    assert shelf.studio.trash.list() == []
+    await shelf.look()
+    assert (await shelf.caption("chelsea.png")).text == "a cat"
+    assert shelf.files() == {"chelsea.txt": b"a cat\n"}
+
+
+async def test_a_deletion_that_ends_in_a_crash_costs_no_caption(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caption's file is gone, and nothing else is known of that any more."""
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*arguments: Any) -> None:
+        project(*arguments)
+        raise Crash
+
+    await shelf.put("chelsea.png", "a cat")
+    image = (await shelf.images())["chelsea.png"]
+    with monkeypatch.context() as patched:
+        patched.setattr(captioning, "project", crash)
+        with pytest.raises(Crash):
+            await shelf.studio.datasets.captioning.withdraw(shelf.dataset, image.id)
+    assert shelf.files() == {}
+    await shelf.look()
+    assert (await shelf.caption("chelsea.png")).text == "a cat"
+    assert shelf.files() == {"chelsea.txt": b"a cat\n"}
 
 
 async def test_a_deleted_image_leaves_the_caption_file_of_another_alone(shelf: Shelf) -> None:

@@ -1,7 +1,9 @@
 """One writer, shared commits, readers beside it, and disks that are full."""
 
+import errno
 import sqlite3
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from contract.errors import DiskFull, StateConflict, StoreDamaged
-from orchestrator.store.database import MAX_SHARED, Database, Work, open_database
+from orchestrator.store.database import MAX_SHARED, Database, Work, explained, open_database
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +131,22 @@ async def test_a_full_disk_is_said_and_everything_goes_on_afterwards(database: D
     await database.write(lambda db: db.execute("PRAGMA max_page_count = 100000").fetchone())
     await add(database, "two")
     assert await texts(database) == ["one", "two"]
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN])
+async def test_a_quota_that_is_used_up_is_a_full_disk(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite tells of neither, and the disk has space."""
+
+    def refuse(**arguments: object) -> None:
+        raise OSError(errno.EDQUOT, "quota exceeded")
+
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    assert isinstance(explained(error, tmp_path / "notes.db"), StoreDamaged)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert isinstance(explained(error, tmp_path / "notes.db"), DiskFull)
 
 
 async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
