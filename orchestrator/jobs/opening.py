@@ -38,6 +38,6 @@ async def open_jobs(
     for job in await untold(studio.control, studio.telemetry, studio.boot):
         ledger.tell(job)
     if devices is None:
-        devices = gpu_lanes(await anyio.to_thread.run_sync(studio.system.devices)) if run else ()
+        devices = gpu_lanes(await anyio.to_thread.run_sync(studio.system.gpus)) if run else ()
     async with open_queue(studio, ledger, devices, run=run) as queue:
         yield Opened(Jobs(studio, ledger, queue), queue)

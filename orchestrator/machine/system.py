@@ -99,6 +99,11 @@ class System:
             cpu = Cpu(name=self._name, cores=cores(), load_percent=self._load())
             return [*map(_device, self._gpus.read()), _cpu_device(cpu, self._memory())]
 
+    def gpus(self) -> list[DeviceState]:
+        """The GPUs alone: a look at the CPU takes its time, and the studio starts with this one."""
+        with self._busy:
+            return list(map(_device, self._gpus.read()))
+
     def close(self) -> None:
         """Let go of the driver."""
         with self._busy:

@@ -23,6 +23,7 @@ def test_devices_are_the_gpus_and_last_the_cpu(tmp_path: Path) -> None:
     system = System(tmp_path, driver := Driver("A", "B"))
     expected = [("cuda:0", "A", "GPU-0"), ("cuda:1", "B", "GPU-1")]
     assert [(each.id, each.name, each.uuid) for each in system.devices()[:-1]] == expected
+    assert [(each.id, each.name, each.uuid) for each in system.gpus()] == expected
     state = system.sample(Settings())
     assert [each.id for each in state.devices] == ["cuda:0", "cuda:1", "cpu"]
     gpu = state.devices[0]
