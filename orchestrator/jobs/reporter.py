@@ -96,7 +96,7 @@ class Reporter:
             at=rfc3339(now_ms()),
             level=level,
             logger=logger,
-            message=self._redact(message[:MAX_LINE]),
+            message=self._redact(message)[:MAX_LINE],
             attempt=self._job.attempt,
             number=self._lines,
             dropped=dropped,
