@@ -22,7 +22,11 @@ LorakeetError
 │   ├── ImageError             21xx     ├── ImageEmpty ├── ImageTruncated ├── ImageInvalid └── ImageTooLarge
 │   ├── ModelError             22xx     ├── ModelIncomplete ├── ModelMismatch ├── ModelExternalData
 │   │                                   ├── ModelNotOnnx ├── ModelInterface └── ModelNotFound
-│   └── SettingsInvalid        2301
+│   ├── SettingsInvalid        2301
+│   └── WeightsError           24xx     ├── WeightsFormat ├── WeightsDamaged ├── WeightsUnknown
+│                                       ├── WeightsIncomplete ├── WeightsMismatch ├── WeightsNotFinite
+│                                       ├── WeightsUnsupported ├── WeightsChanged ├── OutputExists
+│                                       └── OutputIsInput
 ├── ResourceError              3xxx     ├── OutOfMemory ├── DeviceLost └── DiskFull
 ├── RuntimeFailure             4xxx     ├── LoadFailed ├── NanLoss ├── DependencyMissing
 │                                       ├── DependencyConflict ├── DownloadFailed
@@ -341,7 +345,6 @@ class ManifestInvalid(PathError):
 class FileUnwritable(PathError):
     """Raised when a file cannot be written: no permission, a read-only disk."""
 
-    by_host = True
     code = 2009
     kind = "file_unwritable"
 
@@ -430,6 +433,80 @@ class SettingsInvalid(InputError):
     by_host = True
     code = 2301
     kind = "settings_invalid"
+
+
+class WeightsError(InputError):
+    """Raised when a file of weights cannot be used; `where` names the file, `details.key` the tensor."""
+
+
+class WeightsFormat(WeightsError):
+    """Raised when a file is no safetensors file: a pickle (.ckpt, .pt, .bin), GGUF, or something else."""
+
+    code = 2401
+    kind = "weights_format"
+
+
+class WeightsDamaged(WeightsError):
+    """Raised when a safetensors file is not whole: cut off, overlapping, a header that is no JSON."""
+
+    code = 2402
+    kind = "weights_damaged"
+
+
+class WeightsUnknown(WeightsError):
+    """Raised when a file belongs to no family that is known; nothing is guessed."""
+
+    code = 2403
+    kind = "weights_unknown"
+
+
+class WeightsIncomplete(WeightsError):
+    """Raised when the other half of a pair of tensors is missing."""
+
+    code = 2404
+    kind = "weights_incomplete"
+
+
+class WeightsMismatch(WeightsError):
+    """Raised when files do not fit together: other families, other shapes, other kinds of files."""
+
+    code = 2405
+    kind = "weights_mismatch"
+
+
+class WeightsNotFinite(WeightsError):
+    """Raised when a tensor has NaN or infinite numbers."""
+
+    code = 2406
+    kind = "weights_not_finite"
+
+
+class WeightsUnsupported(WeightsError):
+    """Raised when a file is sound, but this cannot be done with it."""
+
+    code = 2407
+    kind = "weights_unsupported"
+
+
+class WeightsChanged(WeightsError):
+    """Raised when a file is not the one that was meant: another SHA-256, or it changed while it was read."""
+
+    code = 2408
+    kind = "weights_changed"
+
+
+class OutputExists(WeightsError):
+    """Raised when the output is there already and is not to be overwritten."""
+
+    code = 2409
+    kind = "output_exists"
+
+
+class OutputIsInput(WeightsError):
+    """Raised when the output is one of the files that are read."""
+
+    code = 2410
+    kind = "output_is_input"
 
 
 class ResourceError(LorakeetError):

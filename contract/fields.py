@@ -41,7 +41,7 @@ def one_of(*fields: str) -> dict[str, Any]:
 class FieldSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a settings Struct, as flags, forms and reference pages need it.
 
-    `annotation` is the bare type; `choices` are the values of a Literal; ranges are None where open.
+    `annotation` is the bare type; `choices` are the values of a Literal, or what the schema says of a text.
     """
 
     name: str
@@ -61,6 +61,20 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True):
         return type(None) in typing.get_args(self.annotation)
 
 
+def arms(settings: Any) -> tuple[type[msgspec.Struct], ...]:
+    """The Structs that settings may be: the arms of a union, or the one that they are."""
+    if typing.get_origin(settings) in (typing.Union, types.UnionType):
+        return tuple(struct for arm in typing.get_args(settings) for struct in arms(arm))
+    return (settings,)
+
+
+def nested(annotation: Any) -> tuple[type[msgspec.Struct], ...]:
+    """The Structs in the type of a field: itself, in a list or a table, or an arm of its union."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return (annotation,)
+    return tuple(dict.fromkeys(struct for part in typing.get_args(annotation) for struct in nested(part)))
+
+
 def describe(struct: type[msgspec.Struct]) -> tuple[FieldSpec, ...]:
     """Every field of `struct`, in order."""
     hints = typing.get_type_hints(struct, include_extras=True)
@@ -70,8 +84,10 @@ def describe(struct: type[msgspec.Struct]) -> tuple[FieldSpec, ...]:
 def _spec(field: msgspec.structs.FieldInfo, hint: Any) -> FieldSpec:
     bare, metas = _unwrap(hint)
     extra: dict[str, Any] = {}
+    extra_schema: dict[str, Any] = {}
     for meta in metas:
         extra |= meta.extra or {}
+        extra_schema |= meta.extra_json_schema or {}
     return FieldSpec(
         name=field.name,
         annotation=bare,
@@ -81,7 +97,7 @@ def _spec(field: msgspec.structs.FieldInfo, hint: Any) -> FieldSpec:
         text=_last(metas, "description") or "",
         unit=extra.get("unit"),
         detail=extra.get("detail", "basic"),
-        choices=_choices(bare),
+        choices=_choices(bare) or tuple(extra_schema.get("enum", ())),
         limits={
             bound: limit for bound in ("gt", "ge", "lt", "le") if (limit := _last(metas, bound)) is not None
         },

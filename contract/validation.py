@@ -18,6 +18,9 @@ T = TypeVar("T")
 #: More problems than this help nobody, and would only make a message long.
 MAX_PROBLEMS = 100
 
+#: In `extra` of a msgspec.Meta with a pattern: the words for what fits it.
+EXPECTED = "expected"
+
 _AT = " - at `"
 
 
@@ -73,7 +76,7 @@ def _walk(value: Any, wanted: Any, path: str, strict: bool) -> Iterator[Problem]
     try:
         msgspec.convert(value, wanted, strict=strict)
     except msgspec.ValidationError as error:
-        yield from _own(error, path)
+        yield from _own(error, wanted, path)
 
 
 def _inside(value: Any, wanted: Any, path: str, strict: bool) -> Iterator[Problem]:
@@ -86,7 +89,14 @@ def _inside(value: Any, wanted: Any, path: str, strict: bool) -> Iterator[Proble
             yield from _walk(item, arguments[0] if arguments else Any, f"{path}[{index}]", strict)
     elif origin is dict and isinstance(value, Mapping) and arguments:
         for key, item in value.items():
-            yield from _walk(item, arguments[1], f"{path}[{_quoted(key)}]", strict)
+            place = f"{path}[{_quoted(key)}]"
+            yield from (
+                Problem(place, f"its name: {each.message}")
+                for each in _walk(key, arguments[0], place, strict)
+            )
+            yield from _walk(item, arguments[1], place, strict)
+    elif isinstance(value, Mapping) and (tags := _tags(wanted)):
+        yield from _untagged(value, tags, path)
 
 
 def _struct(
@@ -108,11 +118,9 @@ def _struct(
 
 def _bare(wanted: Any, value: Any) -> Any:
     """`wanted` without its annotations; of a union, the arm that `value` is meant for."""
-    while typing.get_origin(wanted) is typing.Annotated:
-        wanted = typing.get_args(wanted)[0]
-    if typing.get_origin(wanted) not in (typing.Union, types.UnionType):
-        return wanted
-    arms = [_bare(arm, value) for arm in typing.get_args(wanted)]
+    arms = _arms(wanted)
+    if len(arms) == 1:
+        return arms[0]
     return next((arm for arm in arms if _is_for(arm, value)), Any)
 
 
@@ -124,12 +132,61 @@ def _is_for(arm: Any, value: Any) -> bool:
     return isinstance(value, Mapping) and (config.tag is None or value.get(config.tag_field) == config.tag)
 
 
-def _own(error: msgspec.ValidationError, path: str) -> Iterator[Problem]:
+def _tags(wanted: Any) -> dict[str, list[str]]:
+    """Of a tagged union, the field that says which arm is meant, and what it may say."""
+    tags: dict[str, list[str]] = {}
+    for arm in _arms(wanted):
+        config = getattr(typing.get_origin(arm) or arm, "__struct_config__", None)
+        if config is not None and config.tag is not None:
+            tags.setdefault(config.tag_field, []).append(config.tag)
+    return tags
+
+
+def _untagged(value: Mapping[str, Any], tags: dict[str, list[str]], path: str) -> Iterator[Problem]:
+    for name, known in tags.items():
+        words = f"is none of {', '.join(known)}" if name in value else "is required"
+        yield Problem(f"{path}.{name}", words)
+
+
+def _arms(wanted: Any) -> list[Any]:
+    """The arms of a union, without their annotations; anything else is its own."""
+    while typing.get_origin(wanted) is typing.Annotated:
+        wanted = typing.get_args(wanted)[0]
+    if typing.get_origin(wanted) not in (typing.Union, types.UnionType):
+        return [wanted]
+    return [each for arm in typing.get_args(wanted) for each in _arms(arm)]
+
+
+def _own(error: msgspec.ValidationError, wanted: Any, path: str) -> Iterator[Problem]:
     if isinstance(error.__cause__, Contradiction):
         for field, message in error.__cause__.problems:
             yield Problem(f"{path}.{field}", message)
+    elif (words := _words(str(error), wanted)) is not None:
+        yield Problem(path, words)
     else:
         yield _problem(error, path)
+
+
+def _words(text: str, wanted: Any) -> str | None:
+    """What may stand there instead, where msgspec names what is wrong alone, or a regular expression."""
+    if text.startswith("Invalid enum value") and _AT not in text:
+        choices = [str(each) for arm in _arms(wanted) for each in typing.get_args(arm)]
+        return f"is none of {', '.join(choices)}" if choices else None
+    if "matching regex" in text and _AT not in text:
+        expected = next(filter(None, (each.get(EXPECTED) for each in _extras(wanted))), None)
+        return None if expected is None else f"expected {expected}"
+    return None
+
+
+def _extras(wanted: Any) -> Iterator[Mapping[str, Any]]:
+    """What the annotations of a type, or of the arms of a union, say beside msgspec's own."""
+    if typing.get_origin(wanted) is typing.Annotated:
+        bare, *annotations = typing.get_args(wanted)
+        yield from (each.extra for each in annotations if isinstance(each, msgspec.Meta) and each.extra)
+        yield from _extras(bare)
+    elif typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        for arm in typing.get_args(wanted):
+            yield from _extras(arm)
 
 
 def _problem(error: msgspec.ValidationError, path: str) -> Problem:

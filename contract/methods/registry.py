@@ -29,6 +29,10 @@ from contract.errors import (
 )
 from contract.handshake import InitializeParams, InitializeResult, MethodInfo
 from contract.methods import control
+from contract.methods.inspect import InspectParams, InspectResult
+from contract.methods.merge import MergeOutcome, MergeParams
+from contract.methods.metadata import MetadataOutcome, MetadataParams
+from contract.methods.resize import ResizeOutcome, ResizeParams
 from contract.methods.tag import TaggedImage, TagOutcome, TagParams
 from contract.methods.tag_v1 import TagParamsV1, upgrade_1_to_2
 from contract.versions import Payload
@@ -152,12 +156,44 @@ _TABLE = (
         result=control.ProbeResult,
     ),
     Method(
+        name="inspect",
+        kind="query",
+        summary="Say what a file of weights is, what it was made with, and what programs will load of it.",
+        payload=Payload(InspectParams),
+        result=InspectResult,
+        errors=(InputError, ResourceError, RuntimeFailure),
+    ),
+    Method(
         name="tag",
         kind="job",
         summary="Tag pictures with a tagger in the interface of the WD14 family.",
         payload=Payload(TagParams, older={1: TagParamsV1}, upgrades={1: upgrade_1_to_2}),
         result=TagOutcome,
         item=TaggedImage,
+        errors=ANY_JOB,
+    ),
+    Method(
+        name="metadata",
+        kind="job",
+        summary="Edit the metadata of a safetensors file; its tensors stay as they are.",
+        payload=Payload(MetadataParams),
+        result=MetadataOutcome,
+        errors=ANY_JOB,
+    ),
+    Method(
+        name="resize",
+        kind="job",
+        summary="Make the same LoRA of other ranks.",
+        payload=Payload(ResizeParams),
+        result=ResizeOutcome,
+        errors=ANY_JOB,
+    ),
+    Method(
+        name="merge",
+        kind="job",
+        summary="Merge LoRAs or checkpoints, bake LoRAs into a checkpoint, or extract a LoRA from two.",
+        payload=Payload(MergeParams),
+        result=MergeOutcome,
         errors=ANY_JOB,
     ),
     Method(

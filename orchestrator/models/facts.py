@@ -3,7 +3,7 @@
 import os
 from typing import Final, NamedTuple
 
-from orchestrator.models.detect import Kind, dtype_of, family_of, kind_of
+from orchestrator.models.detect import Kind, dtype_of, family_of, found_of, kind_of
 from orchestrator.models.header import Header, HeaderInvalid, read_header
 
 #: The one format that is read.
@@ -45,16 +45,16 @@ def facts_of(path: str, format: str) -> Facts:
     try:
         return _of_header(read_header(path))
     except HeaderInvalid as error:
-        return Facts(reason=str(error))
+        return Facts(reason=f"It is no whole safetensors file. {error}")
     except OSError as error:
         return Facts(reason=f"It cannot be read: {os.strerror(error.errno or 0)}.")
 
 
 def _of_header(header: Header) -> Facts:
-    said = header.metadata
+    said, found = header.metadata, found_of(header)
     return Facts(
-        kind=kind_of(header),
-        family=family_of(header),
+        kind=kind_of(header, found),
+        family=family_of(header, found),
         dtype=dtype_of(header),
         title=_short(said.get("modelspec.title") or said.get("ss_output_name")),
         trigger=_short(said.get("modelspec.trigger_phrase")),

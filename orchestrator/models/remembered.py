@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 FILE: Final = "caches/models.json"
 #: To be raised when other things are read from headers, or other conclusions drawn.
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 #: A file, by its path and what changes with its content.
 Key = tuple[str, tuple[int, ...]]

@@ -9,7 +9,7 @@ import pytest
 from contract import SUPPORTED_LEVELS
 from contract.errors import leaves
 from contract.export import ROOT, SCHEMA, documents, drift, exported_types, openrpc, pretty, write
-from contract.fields import describe
+from contract.fields import arms, describe
 from contract.methods.registry import CAPABILITIES, METHODS
 from contract.notifications import NOTIFICATIONS
 from contract.reference import SETTINGS
@@ -118,9 +118,29 @@ def test_the_reference_has_every_error(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("page", "field", "text"),
-    [(name, spec.name, spec.text) for name, struct in SETTINGS.items() for spec in describe(struct)],
+    [
+        (name, spec.name, spec.text)
+        for name, settings in SETTINGS.items()
+        for struct in arms(settings)
+        for spec in describe(struct)
+    ],
 )
 def test_the_reference_has_every_setting_and_its_help(page: str, field: str, text: str) -> None:
     lines = (REFERENCE / f"{page}-settings.md").read_text(encoding="utf-8").splitlines()
-    (line,) = [line for line in lines if line.startswith(f"| `{field}` |")]
-    assert line.endswith(f"| {text} |")
+    assert any(line.startswith(f"| `{field}` |") and line.endswith(f"| {text} |") for line in lines)
+
+
+def test_a_union_has_a_section_for_each_of_its_structs_and_for_those_inside() -> None:
+    lines = (REFERENCE / "merge-settings.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## `type`: `loras`",
+        "## `type`: `checkpoints`",
+        "## `type`: `bake`",
+        "## `type`: `extract`",
+        "## `type`: `recipe`",
+        "## `WeightedLora`",
+        "## `WeightedModel`",
+        "## `Components`",
+        "## `WeightsFile`",
+        "## `RecipeStep`",
+    ]

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
-from contract.fields import FieldSpec, describe, field
+from contract.fields import FieldSpec, arms, describe, field, nested
+from contract.methods.merge import Bake, CheckpointMerge, Extract, LoraMerge, MergeSettings, Recipe
 from contract.methods.tag import TaggerModel, TagSettings
 from contract.reference import SETTINGS, values
 
@@ -16,6 +17,18 @@ class Oven(msgspec.Struct, kw_only=True):
     racks: Annotated[list[str], field("Racks", "What is in it.", detail="expert")] = []
     timer: Annotated[float | None, field("Timer", "How long.", unit="s", ge=0)] = None
     plain: bool = False
+
+
+class Knife(msgspec.Struct, kw_only=True):
+    edge: Annotated[str, field("Edge", "How it cuts.", schema={"enum": ["plain", "saw"]})] = "plain"
+    steel: str = ""
+
+
+class Kitchen(msgspec.Struct, kw_only=True):
+    ovens: list[Oven]
+    best: Annotated[Oven, field("Best", "The best one.")] | None = None
+    named: dict[str, Oven | Knife] = {}
+    size: float = 1.0
 
 
 SPECS = {spec.name: spec for spec in describe(Oven)}
@@ -67,7 +80,33 @@ def test_what_stands_inside_of_an_optional_is_found() -> None:
     assert [spec.detail for spec in (repo, revision, path)] == ["basic", "expert", "basic"]
 
 
-@pytest.mark.parametrize("struct", list(SETTINGS.values()))
+def test_settings_are_one_struct_or_the_arms_of_a_union() -> None:
+    assert arms(Oven) == (Oven,)
+    assert arms(MergeSettings) == (LoraMerge, CheckpointMerge, Bake, Extract, Recipe)
+
+
+def test_structs_inside_of_a_field_are_found() -> None:
+    inside = {spec.name: nested(spec.annotation) for spec in describe(Kitchen)}
+    assert inside == {"ovens": (Oven,), "best": (Oven,), "named": (Oven, Knife), "size": ()}
+
+
+def test_what_the_schema_says_of_a_text_are_choices() -> None:
+    assert {spec.name: spec.choices for spec in describe(Knife)} == {"edge": ("plain", "saw"), "steel": ()}
+
+
+def _all_settings() -> list[type[msgspec.Struct]]:
+    """With those inside of others."""
+    found: dict[type[msgspec.Struct], None] = {}
+    waiting = [struct for settings in SETTINGS.values() for struct in arms(settings)]
+    while waiting:
+        struct = waiting.pop()
+        if struct not in found:
+            found[struct] = None
+            waiting += [each for spec in describe(struct) for each in nested(spec.annotation)]
+    return list(found)
+
+
+@pytest.mark.parametrize("struct", _all_settings())
 def test_every_setting_has_a_title_a_help_text_and_an_honest_default(struct: type[msgspec.Struct]) -> None:
     for spec in describe(struct):
         assert spec.title[:1].isupper() and not spec.title.endswith(".")
@@ -79,6 +118,17 @@ def test_ranges_are_said_in_words() -> None:
     assert values(SPECS["heat"]) == "int, above 0, to 300 (°C)"
     assert values(SPECS["mode"]) == "`top`, `both`"
     assert values(SPECS["racks"]) == "list[str]"
+    assert values(SPECS["timer"]) == "float, from 0 (s)"
+
+
+def test_types_are_said_in_words() -> None:
+    said = {spec.name: values(spec) for spec in describe(Kitchen)}
+    assert said == {
+        "ovens": "list[Oven]",
+        "best": "Oven",
+        "named": "dict[str, Oven or Knife]",
+        "size": "float",
+    }
 
 
 def test_defaults_of_tagging_are_what_the_house_decided() -> None:

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from contract.base import Params, Strict
 from contract.errors import InvalidParams
-from contract.validation import MAX_PROBLEMS, Contradiction, Problem, decode, invalid
+from contract.validation import EXPECTED, MAX_PROBLEMS, Contradiction, Problem, decode, invalid
 
 
 class Range(Strict, frozen=True, kw_only=True):
@@ -35,6 +35,8 @@ class Whole(Params, frozen=True, kw_only=True):
     maybe: Range | None = None
     shape: Square | Circle | None = None
     number: Annotated[float, Meta(ge=0, le=1)] | None = None
+    place: Annotated[str, Meta(pattern="^[1-9]$", extra={EXPECTED: "a digit"}), Meta(title="Place")] = "1"
+    code: Annotated[str, Meta(pattern="^[a-z]$")] = "a"
 
 
 def _problems(value: Any, wanted: Any = Whole, **options: Any) -> dict[str, str]:
@@ -93,6 +95,14 @@ def test_strange_fields_are_named_in_the_order_in_which_they_came() -> None:
     assert list(_problems({"name": "x", **dict.fromkeys(names, 1)})) == [f"$.{name}" for name in names]
 
 
+def test_what_may_stand_there_instead_is_said() -> None:
+    assert _problems({"name": "x", "mode": "c", "place": "0", "code": "A"}) == {
+        "$.mode": "is none of a, b",
+        "$.place": "expected a digit",
+        "$.code": "expected `str` matching regex '^[a-z]$'",
+    }
+
+
 def test_a_contradiction_speaks_of_its_fields() -> None:
     assert _problems({"name": "x", "maybe": {"low": 3, "high": 2}}) == {
         "$.maybe.low": "is above high",
@@ -109,7 +119,20 @@ def test_of_a_tagged_union_the_arm_that_was_meant_is_looked_into() -> None:
         "$.shape.side",
         "$.shape.radius",
     ]
-    assert list(_problems({"name": "x", "shape": {"type": "line"}})) == ["$.shape.type"]
+
+
+def test_of_a_tagged_union_the_field_that_says_which_is_asked_for() -> None:
+    assert _problems({"name": "x", "shape": {"type": "line"}}) == {
+        "$.shape.type": "is none of square, circle"
+    }
+    assert _problems({"name": "x", "shape": {"side": 1}}) == {"$.shape.type": "is required"}
+    assert _problems({"type": ["square"]}, Square | Circle) == {"$.type": "is none of square, circle"}
+
+
+def test_a_name_that_cannot_be_one_is_a_problem_at_its_place() -> None:
+    found = _problems({"a b": 1, "c": "x"}, dict[Annotated[str, Meta(pattern="^[a-z]+$")], int])
+    assert list(found) == ['$["a b"]', '$["c"]']
+    assert found['$["a b"]'].startswith("its name: ")
 
 
 @pytest.mark.parametrize("value", [None, 5, "x", [], True])

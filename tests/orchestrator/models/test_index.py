@@ -198,7 +198,7 @@ async def test_what_cannot_be_used_is_listed_with_what_to_do(studio: Studio) -> 
     }
     assert all("Convert it to safetensors" in reasons[name] for name in ("a.ckpt", "a.pt", "a.PTH", "a.bin"))
     assert "1 bytes are missing" in reasons["cut.safetensors"]
-    assert "no safetensors file" in reasons["broken.safetensors"]
+    assert "no whole safetensors file" in reasons["broken.safetensors"]
     assert {each.kind for each in found.values()} == {"checkpoint"}
 
 

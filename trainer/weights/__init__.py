@@ -1,0 +1,1 @@
+"""Files of weights: adapters and checkpoints, read, written, named and described."""
