@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(asked)
     # Until the watch takes signals over, Ctrl+C would be a traceback of KeyboardInterrupt.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Numpy's matrices are small here, and on cores that others use, too, its threads spend their time waiting
+    # for each other: twenty times as long. It reads this when it is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from kernel import descriptors
     from kernel.lifetime import EXIT_BUG, Lifetime, Watch
 

@@ -39,7 +39,7 @@ HEAVY = {
     "torchvision",
     "transformers",
 }
-HEAVY_HOMES = ("kernel.engines", "trainer")
+HEAVY_HOMES = ("kernel.engines", "kernel.surgery", "trainer")
 
 #: Modules that touch the world; contract only computes.
 WORLD = {

@@ -31,6 +31,8 @@ PLACEHOLDERS: Final[Mapping[str, str]] = {
     "warnings": "$any",
     "progress": "$any",
 }
+#: What is computed, which differs in its last bits from machine to machine, as do hashes of files with it.
+COMPUTED: Final = frozenset(("error", "norm", "sum_retained", "fro_retained"))
 #: Fields that hold many numbers by name.
 NUMBERS: Final = frozenset(("timings", "rating"))
 _TRACE = re.compile(r"trace [0-9a-f]{12}")
@@ -72,6 +74,10 @@ def generalized(value: Any, variables: Mapping[str, str], name: str = "") -> Any
     """`value` with placeholders for what differs from run to run, and names for folders."""
     if name in PLACEHOLDERS:
         return PLACEHOLDERS[name]
+    if name in COMPUTED and isinstance(value, float):
+        return "$float"
+    if name == "sha256" and isinstance(value, str):
+        return "$string"
     if name == "state" and not isinstance(value, str):
         return "$any"
     if name in NUMBERS:
