@@ -7,9 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from contract.errors import InvalidParams, NotFound, StateConflict
+from contract.fields import arms
 from contract.validation import Problem, decode, invalid
 from orchestrator.clock import now_ms
-from orchestrator.jobs.named_models import named_models
+from orchestrator.jobs.named_models import spelled
 from orchestrator.store.database import Database
 
 _REQUIRED: Final = "is required"
@@ -29,9 +30,9 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presets:
-    """The presets of a studio. `kinds` has the settings Struct of every kind of job."""
+    """The presets of a studio. `kinds` has the settings of every kind of job: a Struct or a union."""
 
-    def __init__(self, control: Database, kinds: Mapping[str, type[msgspec.Struct]]) -> None:
+    def __init__(self, control: Database, kinds: Mapping[str, Any]) -> None:
         self._control = control
         self._kinds = kinds
 
@@ -125,23 +126,39 @@ class Presets:
         check_partial(self._kinds, kind, settings)
 
 
-def check_partial(kinds: Mapping[str, type[msgspec.Struct]], kind: str, settings: dict[str, Any]) -> None:
+def check_partial(kinds: Mapping[str, Any], kind: str, settings: dict[str, Any]) -> None:
     """Raises InvalidParams unless `settings` could be a part of the settings of `kind`."""
     if kind not in kinds:
         raise invalid([Problem("$.kind", f"is none of {', '.join(kinds)}")])
-    # Which model a name stands for is asked when a job is made of it.
-    named = set(named_models(kinds[kind], settings))
-    spelled = {name: value for name, value in settings.items() if name not in named}
+    # Of a union: that which they fit best.
+    wrong = min((_wrong(each, settings) for each in _candidates(kinds[kind], settings)), key=len)
+    if wrong:
+        raise invalid(wrong)
+
+
+def _candidates(wanted: Any, settings: dict[str, Any]) -> list[Any]:
+    """What partial settings may be meant for: everything in a union, where they do not say what they are."""
+    each = arms(wanted)
+    tag_field = each[0].__struct_config__.tag_field
+    return [wanted] if len(each) == 1 or tag_field in settings else list(each)
+
+
+def _wrong(wanted: Any, settings: dict[str, Any]) -> list[Problem]:
+    """What is wrong with them beside that something is missing."""
     try:
-        decode(spelled, kinds[kind], path="$.settings")
+        decode(spelled(wanted, _tagged(wanted, settings)), wanted, path="$.settings")
     except InvalidParams as error:
-        wrong = [
+        return [
             Problem(each["where"], each["message"])
             for each in error.details["problems"]
-            if each["message"] != _REQUIRED
+            if not each["message"].startswith(_REQUIRED)
         ]
-        if wrong:
-            raise invalid(wrong) from None
+    return []
+
+
+def _tagged(wanted: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    config = getattr(wanted, "__struct_config__", None)
+    return settings if config is None or config.tag is None else {config.tag_field: config.tag, **settings}
 
 
 def laid_under(preset: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from orchestrator.machine.doctor import Doctor
 from orchestrator.machine.system import System
 from orchestrator.machine.system_feed import feeding
 from orchestrator.models.index import ModelIndex
+from orchestrator.models.inspector import Inspector, open_inspector
 from orchestrator.presets import Presets
 from orchestrator.serving.lag import Lag
 from orchestrator.serving.readiness import Readiness
@@ -39,6 +40,7 @@ class Studio:
 
     jobs: Jobs
     queue: Queue
+    inspector: Inspector
 
     def __init__(
         self,
@@ -116,4 +118,5 @@ async def open_studio(
         await stack.enter_async_context(feeding(studio.system, settings, events))
         opened = await stack.enter_async_context(open_jobs(studio, kinds, devices, run=run))
         studio.jobs, studio.queue = opened
+        studio.inspector = await stack.enter_async_context(open_inspector(studio, run=run))
         yield studio

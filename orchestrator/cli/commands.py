@@ -12,7 +12,7 @@ import anyio
 
 from contract.errors import LorakeetError
 from orchestrator import __version__
-from orchestrator.cli.common import Raw, add_common, exit_codes
+from orchestrator.cli.common import CODES_ELSEWHERE, Raw, add_common, exit_codes
 from orchestrator.cli.exits import Exit, exit_for
 from orchestrator.cli.interruptions import Interruptions
 from orchestrator.cli.output import Output
@@ -30,9 +30,20 @@ class Command(NamedTuple):
     patience_s: float | None = None
 
 
+_NOTHING_WRITTEN: Final = "Interrupted. Nothing was written."
+
 COMMANDS: Final = {
     "serve": Command("the studio, in the browser and over HTTP", "The studio has stopped.", 9.0),
     "tag": Command("captions beside the images of a folder, through a kernel of its own"),
+    "inspect": Command(
+        "what a file of weights is, what made it, and what programs will load of it", "Interrupted."
+    ),
+    "resize": Command("a LoRA made smaller: the same effect from fewer ranks", _NOTHING_WRITTEN),
+    "merge": Command(
+        "LoRAs or checkpoints into one, LoRAs into a checkpoint, a LoRA out of two, or a whole recipe",
+        _NOTHING_WRITTEN,
+    ),
+    "metadata": Command("edit the metadata of a safetensors file; its tensors stay", _NOTHING_WRITTEN),
     "jobs": Command(
         "the queue, and all that was ever in it: list, show, cancel, retry, reorder, follow, log",
         "Not followed any more. The job goes on.",
@@ -70,7 +81,7 @@ def parser(loaded: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser
     add_common(top, json=False, data=None)
     commands = top.add_subparsers(metavar="COMMAND")
     for name, about in COMMANDS.items():
-        command = commands.add_parser(name, help=about.summary, epilog=exit_codes(), formatter_class=Raw)
+        command = commands.add_parser(name, help=about.summary, epilog=CODES_ELSEWHERE, formatter_class=Raw)
         command.description = about.summary
         add_common(command)
         if name in loaded:

@@ -1,6 +1,9 @@
 """What every command line has: flags that may stand anywhere, and the table of exit codes."""
 
 import argparse
+import shutil
+import textwrap
+from typing import Final
 
 from orchestrator.cli.exits import MEANINGS
 
@@ -17,9 +20,17 @@ def add_common(
     )
 
 
+#: The end of the help page of a command.
+CODES_ELSEWHERE: Final = "`lorakeet --help` says what the exit codes mean."
+
+
 def exit_codes() -> str:
-    """The table for the end of a help page."""
-    return "exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())
+    """The table for the end of the first help page, as wide as the page."""
+    width = shutil.get_terminal_size().columns - 2
+    return "exit codes:\n" + "\n".join(
+        textwrap.fill(text, width, initial_indent=f"  {code:<4} ", subsequent_indent=" " * 7)
+        for code, text in MEANINGS.items()
+    )
 
 
 class Raw(argparse.RawDescriptionHelpFormatter):

@@ -8,7 +8,8 @@ from pathlib import Path
 from contract.errors import FileMissing
 from contract.rules.paths import from_wire, is_under, to_wire
 from orchestrator.cli.api import JSON, Api
-from orchestrator.settings import OWN_ROOTS
+from orchestrator.models.layouts import MADE, OWN
+from orchestrator.settings import OWN_ROOTS, ModelFolder
 
 
 def folder_at(named: str) -> Path:
@@ -28,6 +29,14 @@ async def place_of(studio: Api, home: Path, folder: Path) -> tuple[str, str] | N
     return None
 
 
+async def place_of_file(studio: Api, home: Path, file: Path) -> tuple[str, str] | None:
+    """The root, or folder of models, that a file lies below, and its path there; None where none is.
+
+    The links of its folder are followed, it may itself be one.
+    """
+    return _place_of_file(home, await studio.get("/settings"), file)
+
+
 async def with_root(studio: Api, home: Path, folder: Path) -> tuple[str, str]:
     """The same; a folder outside of all roots becomes one itself."""
     if (found := await place_of(studio, home, folder)) is not None:
@@ -37,6 +46,17 @@ async def with_root(studio: Api, home: Path, folder: Path) -> tuple[str, str]:
     roots = [*settings["roots"], {"id": root_id, "path": to_wire(str(folder))}]
     await studio.change("PATCH", "/settings", {"roots": roots}, etag)
     return root_id, ""
+
+
+def _place_of_file(home: Path, settings: JSON, file: Path) -> tuple[str, str] | None:
+    plain = Path(os.path.realpath(file.parent)) / file.name
+    own = [(name, Path(os.path.realpath(home / name))) for name in (OWN, MADE)]
+    theirs = [ModelFolder(path=each["path"]) for each in settings["model_folders"]]
+    folders = [(each.id, Path(os.path.realpath(each.folder))) for each in theirs]
+    for root_id, root in (*own, *_roots(home, settings), *folders):
+        if is_under(str(plain), str(root)):
+            return root_id, to_wire(plain.relative_to(root).as_posix())
+    return None
 
 
 def _roots(home: Path, settings: JSON) -> Iterator[tuple[str, Path]]:

@@ -12,7 +12,7 @@ from contract.errors import LorakeetError, NotReady, Unauthorized
 from contract.notifications import Progress
 from orchestrator.cli.api import JSON, Api, running_api
 from orchestrator.cli.exits import Exit
-from orchestrator.cli.jobs_shown import error_of, exit_of, state_line
+from orchestrator.cli.jobs_shown import error_of, exit_of, state_line, told
 from orchestrator.cli.output import Output
 from orchestrator.cli.sse import Event, events
 from orchestrator.jobs.states import TERMINAL
@@ -99,6 +99,8 @@ def _end(job: JSON, output: Output) -> Exit:
     output.end_progress()
     output.event("finished", job=job)
     output.say(f"{job['name']}: {state_line(job)}")
+    for line in told(job):
+        output.say(f"  {line}")
     error: LorakeetError | None = error_of(job)
     if error is not None and error.hint:
         output.note(f"  {error.hint}")

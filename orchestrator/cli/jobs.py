@@ -4,11 +4,13 @@ import argparse
 from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
+
 from contract.errors import NotFound, SettingsInvalid
 from orchestrator.cli.api import JSON, Api
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.following import follow
-from orchestrator.cli.jobs_shown import row, state_line
+from orchestrator.cli.jobs_shown import row, state_line, told
 from orchestrator.cli.output import Output
 from orchestrator.cli.table import lines, size
 from orchestrator.cli.verbs import Verb, add_verbs, run
@@ -156,11 +158,18 @@ def _description(job: JSON) -> Iterator[str]:
         if job[name]:
             yield f"  {name.removesuffix('_at')} {job[name]}"
     for name, value in job["settings"].items():
-        yield f"  {name} = {value}"
+        if value not in (None, [], {}):
+            yield f"  {name} = {_value(value)}"
     for each in job["transitions"]:
         yield f"  {each['at']} {each['after']} ({each['reason']})"
     for each in job["artifacts"]:
         yield f"  made {each['name']}, {size(each['size_bytes'])}"
+    for line in told(job):
+        yield f"  {line}"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _count(text: str) -> int:

@@ -1,5 +1,7 @@
 """Jobs in words, and the exit code that the end of one means."""
 
+from collections.abc import Iterator
+
 from contract.errors import ErrorData, LorakeetError, WireError, from_wire, leaves
 from orchestrator.cli.api import JSON
 from orchestrator.cli.exits import Exit, exit_for
@@ -37,6 +39,14 @@ def state_line(job: JSON) -> str:
     if job["error"]:
         parts.append(job["error"]["detail"])
     return ", ".join(parts)
+
+
+def told(job: JSON) -> Iterator[str]:
+    """What it came to, of jobs that say more than that they are done."""
+    if (outcome := job.get("outcome")) is not None:
+        from orchestrator.cli.outcomes import words_of
+
+        yield from words_of(job["kind"], outcome)
 
 
 def error_of(job: JSON) -> LorakeetError | None:

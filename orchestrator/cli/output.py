@@ -4,7 +4,7 @@ rich is loaded with the first words on stderr, of which a command that goes well
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -48,6 +48,28 @@ class Output:
                 self._stdout.write(printable(text) + "\n")
                 self._stdout.flush()
 
+    def say_styled(self, parts: Iterable[tuple[str, str]]) -> None:
+        """A line of a result for people, of texts and their styles, which show on a terminal only."""
+        if not self.on_terminal:
+            self.say("".join(text for text, _ in parts).rstrip())
+        elif not self.json:
+            from rich.text import Text
+
+            line = Text.assemble(*((printable(text), style) for text, style in parts))
+            line.rstrip()
+            with _heard():
+                self._results.print(line)
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether people read the results as they come."""
+        return self._stdout.isatty()
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal that shows the results; None where they go elsewhere."""
+        return self._results.width if self.on_terminal else None
+
     def note(self, text: str, style: str = "") -> None:
         """Something people should know meanwhile."""
         if not self.json:
@@ -88,6 +110,12 @@ class Output:
         from orchestrator.cli.console import HeardConsole
 
         return HeardConsole(file=self._stderr, highlight=False, soft_wrap=True)
+
+    @cached_property
+    def _results(self) -> "Console":
+        from orchestrator.cli.console import HeardConsole
+
+        return HeardConsole(file=self._stdout, highlight=False, soft_wrap=True)
 
     def _started(self) -> "Progress":
         if self._bar is None:

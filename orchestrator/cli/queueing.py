@@ -1,18 +1,21 @@
-"""`--queue`: the same job, for the studio to do, on a folder that is one of its datasets."""
+"""`--queue`: the same job, for the studio to do, on files and folders that it may use."""
 
 import argparse
+import os
 from pathlib import Path
 
 import msgspec
 
 from contract.errors import NotFound, SettingsInvalid
 from contract.methods.tag import TagSettings
-from contract.rules.paths import to_wire
+from contract.rules.paths import from_wire, to_wire
 from orchestrator.cli.api import JSON, Api, api
 from orchestrator.cli.exits import Exit
-from orchestrator.cli.folders import folder_at, place_of
+from orchestrator.cli.folders import folder_at, place_of, place_of_file
 from orchestrator.cli.jobs_shown import state_line
 from orchestrator.cli.output import Output
+from orchestrator.cli.surgery import Task
+from orchestrator.models.layouts import MADE
 
 
 async def queue_tagging(arguments: argparse.Namespace, settings: TagSettings, output: Output) -> Exit:
@@ -33,12 +36,66 @@ async def queue_tagging(arguments: argparse.Namespace, settings: TagSettings, ou
             "existing": arguments.existing,
         }
         job = await studio.post("/jobs", body)
+    _say_queued(studio, job, output)
+    return Exit.DONE
+
+
+async def queue_surgery(arguments: argparse.Namespace, task: Task, output: Output) -> Exit:
+    """Put the job into the queue.
+
+    Raises NotFound for a file that the studio may not use, SettingsInvalid for an output elsewhere than below
+    the studio's outputs, and InvalidParams.
+    """
+    if arguments.overwrite:
+        raise SettingsInvalid("The studio never overwrites; it numbers names.", where="--overwrite")
+    async with api(arguments.home) as studio:
+        body = {
+            "kind": task.method,
+            "settings": msgspec.to_builtins(task.settings),
+            "source": None
+            if task.file is None
+            else {"files": [await _file_in(studio, arguments.home, task.file)]},
+            "output": None if task.out is None else _below_outputs(arguments.home, task.out),
+        }
+        job = await studio.post("/jobs", body)
+    _say_queued(studio, job, output)
+    return Exit.DONE
+
+
+def _say_queued(studio: Api, job: JSON, output: Output) -> None:
     output.event("queued", job=job)
     output.say(f"{job['id']}: {state_line(job)}")
     output.note(f"`lorakeet jobs follow {job['id']}` shows how it goes.")
     if studio.own is not None:
         output.note("It begins as soon as the studio runs: `lorakeet serve`.")
-    return Exit.DONE
+
+
+async def _file_in(studio: Api, home: Path, file: str) -> dict[str, str]:
+    """The root and path of a file. Raises NotFound."""
+    place = await place_of_file(studio, home, Path(from_wire(file)))
+    if place is None:
+        raise NotFound(
+            f"{file} lies in none of the studio's folders.",
+            where=file,
+            hint="Put it into the studio's models, or leave --queue out: then no studio is needed.",
+        )
+    return {"root": place[0], "path": place[1]}
+
+
+def _below_outputs(home: Path, out: str) -> str:
+    """The name of an output: what it is called in the folder where people stand, or below the outputs.
+
+    Raises SettingsInvalid.
+    """
+    path = Path(os.path.normpath(from_wire(out)))
+    for folder in (Path(os.path.abspath(home / MADE)), Path.cwd()):
+        if path.is_relative_to(folder):
+            return to_wire(path.relative_to(folder).as_posix())
+    raise SettingsInvalid(
+        "With --queue the output is a name below the studio's outputs.",
+        where="--out",
+        hint="Name it without a folder.",
+    )
 
 
 async def _dataset_in(studio: Api, home: Path, folder: Path) -> JSON:

@@ -12,21 +12,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from contract.errors import FileUnreadable, JobCanceled, LorakeetError, SettingsInvalid, from_wire
-from contract.handshake import LimitsWanted
 from contract.methods.job import MANIFEST_FROM, FailedImage, ManifestItem
 from contract.methods.tag import TaggedImage, TagOutcome, TagSettings
-from contract.notifications import Log, Partial, Progress
+from contract.notifications import Partial
 from contract.rules import paths
 from contract.rules.captions import Existing, combine
 from contract.rules.paths import to_wire
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.flags import add_settings, given_settings, tagger_model
+from orchestrator.cli.kernel_jobs import own_kernel, show
 from orchestrator.cli.output import Output
 from orchestrator.files import caption_files
 from orchestrator.files.folders import Image, collisions, find_images, links_out
 from orchestrator.files.snapshots import folders_of_model
-from orchestrator.hosting.client import connect
-from orchestrator.hosting.kernels import kernel_command
 from orchestrator.ids import new_id
 from orchestrator.settings import Settings, decode_table, load, read_toml
 
@@ -98,16 +96,13 @@ class _Work:
     def take(self, method: str, params: Any) -> None:
         """The sink of the job."""
         match params:
-            case Progress():
-                self._output.progress(params)
-            case Log():
-                self._output.event("log", level=params.level, message=params.message)
-                self._output.note(params.message)
             case Partial():
                 for item in msgspec.convert(params.items, list[TaggedImage]):
                     self._caption(item)
                 for failure in msgspec.convert(params.failed, list[FailedImage]):
                     self.fail(self.todo[failure.index].path, from_wire(failure.error))
+            case _:
+                show(params, self._output)
 
     @property
     def exit(self) -> Exit:
@@ -189,11 +184,9 @@ def _counted(count: int, noun: str) -> str:
 
 async def _tag(work: _Work, folder: str, settings: Settings) -> None:
     """Run the job on a kernel of its own."""
-    command = kernel_command(settings)
-    limits = LimitsWanted(max_image_pixels=settings.limits.max_image_pixels)
     with _inputs(work.todo) as (inputs, inputs_root):
-        roots = _roots(folder, *folders_of_model(work.settings.model.path), *inputs_root)
-        async with connect(command, roots=roots, limits=limits) as kernel:
+        folders = [folder, *folders_of_model(work.settings.model.path), *inputs_root]
+        async with own_kernel(settings, map(os.path.abspath, folders)) as kernel:
             params = {"job_id": new_id("job"), "v": 2, "inputs": inputs, "settings": work.settings}
             try:
                 work.outcome = await kernel.run("tag", params, work.take)
@@ -201,10 +194,6 @@ async def _tag(work: _Work, folder: str, settings: Settings) -> None:
                 # A kernel that leaves may have nothing to hand over.
                 work.outcome = msgspec.convert(canceled.partial, TagOutcome | None)
                 raise
-
-
-def _roots(*folders: str) -> list[str]:
-    return [to_wire(os.path.abspath(folder)) for folder in folders]
 
 
 class _Inputs(NamedTuple):

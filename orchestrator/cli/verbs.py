@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from orchestrator.cli.api import Api, api
-from orchestrator.cli.common import Raw, add_common, exit_codes
+from orchestrator.cli.common import CODES_ELSEWHERE, Raw, add_common
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.output import Output
 
@@ -26,7 +26,11 @@ def add_verbs(parser: argparse.ArgumentParser, verbs: Iterable[Verb]) -> None:
     choices = parser.add_subparsers(metavar="VERB", required=True)
     for verb in verbs:
         own = choices.add_parser(
-            verb.name, help=verb.summary, description=verb.summary, epilog=exit_codes(), formatter_class=Raw
+            verb.name,
+            help=verb.summary,
+            description=verb.summary,
+            epilog=CODES_ELSEWHERE,
+            formatter_class=Raw,
         )
         add_common(own)
         verb.add(own)

@@ -1,47 +1,66 @@
 """The kinds of jobs: their settings, where they run, and how often they are tried again."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
+from contract.methods.merge import MergeSettings
+from contract.methods.metadata import MetadataSettings
+from contract.methods.resize import ResizeSettings
 from contract.methods.tag import TagSettings
 from orchestrator.datasets.importing import ImportSettings, ImportWork
 from orchestrator.datasets.thumbnails_work import ThumbnailSettings, ThumbnailsWork
 from orchestrator.jobs.chooser import LaneKind
 from orchestrator.jobs.work import KernelWork, StudioWork
+from orchestrator.models import output_names
 
 #: What a job works on: a dataset, or files below the roots.
 SourceKind = Literal["dataset", "files"]
 #: Makes the work of one attempt.
 MakeWork = Callable[[], KernelWork | StudioWork]
+#: Names what a job makes, from its whole settings and the paths of its source, where its request does not.
+NameOutput = Callable[[Mapping[str, Any], list[str]], str]
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of job.
+    """One kind of job. `settings` is a Struct, or a union of some that a tag tells apart.
 
     `lane`: `device` runs on devices only, `cpu` beside them, `studio` needs no kernel. `prefers_device`: of
     the lane `cpu`, but faster on a GPU that is free. `retries` are attempts after the first that are made
     without being asked for. `resumable`: a later attempt goes on where the earlier one stopped, so it can be
-    paused. `sources`: what it can work on; none means that it takes no source.
+    paused. `sources`: what it can work on, of files at most `max_files`; none means that it takes no source.
+    `ending` is that of the one file that it makes below the outputs; `name_output` names it.
     """
 
     name: str
     title: str
-    settings: type[msgspec.Struct]
+    settings: Any
     lane: LaneKind
     work: MakeWork
     retries: int = 2
     resumable: bool = False
     prefers_device: bool = False
     sources: tuple[SourceKind, ...] = ("dataset",)
+    max_files: int | None = None
     takes_existing: bool = False
+    ending: str | None = None
+    name_output: NameOutput | None = None
 
 
 def _tag() -> KernelWork:
     from orchestrator.datasets.tagging import TagWork
 
     return TagWork()
+
+
+def _surgery(method: str, settings: Any) -> MakeWork:
+    def make() -> KernelWork:
+        from orchestrator.models.surgery import SurgeryWork
+
+        return SurgeryWork(method, settings)
+
+    return make
 
 
 _TABLE: Final = (
@@ -54,6 +73,39 @@ _TABLE: Final = (
         prefers_device=True,
         sources=("dataset", "files"),
         takes_existing=True,
+    ),
+    Kind(
+        name="resize",
+        title="Resize a LoRA",
+        settings=ResizeSettings,
+        lane="cpu",
+        work=_surgery("resize", ResizeSettings),
+        prefers_device=True,
+        sources=("files",),
+        max_files=1,
+        ending=".safetensors",
+        name_output=output_names.resized,
+    ),
+    Kind(
+        name="merge",
+        title="Merge models",
+        settings=MergeSettings,
+        lane="cpu",
+        work=_surgery("merge", MergeSettings),
+        prefers_device=True,
+        sources=(),
+        ending=".safetensors",
+        name_output=output_names.merged,
+    ),
+    Kind(
+        name="metadata",
+        title="Edit metadata",
+        settings=MetadataSettings,
+        lane="cpu",
+        work=_surgery("metadata", MetadataSettings),
+        sources=("files",),
+        max_files=1,
+        ending=".safetensors",
     ),
     Kind(name="import", title="Import files", settings=ImportSettings, lane="studio", work=ImportWork),
     Kind(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: The lane of the studio's own processes.
 STUDIO: Final = "studio"
 #: What hides every GPU from CUDA.
-_NO_GPU: Final = {"CUDA_VISIBLE_DEVICES": "-1"}
+NO_GPU: Final = {"CUDA_VISIBLE_DEVICES": "-1"}
 #: What the studio was told by its environment, and a kernel need not know.
 _SECRETS: Final = ("LORAKEET_TOKEN",)
 
@@ -32,8 +32,8 @@ def specs_of(devices: Iterable[LaneSpec], settings: Settings) -> list[LaneSpec]:
     """The lanes of a machine with these devices, as the settings have them; the last two are always there."""
     runs = [chosen(spec, settings) for spec in devices]
     return [
-        *(runs or [LaneSpec(id=CPU_RUN, kind="device", env=_NO_GPU)]),
-        LaneSpec(id=CPU, kind="cpu", env=_NO_GPU),
+        *(runs or [LaneSpec(id=CPU_RUN, kind="device", env=NO_GPU)]),
+        LaneSpec(id=CPU, kind="cpu", env=NO_GPU),
         LaneSpec(id=STUDIO, kind="studio", slots=settings.limits.workers),
     ]
 

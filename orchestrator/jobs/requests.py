@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio.to_thread
 import msgspec
@@ -13,13 +13,15 @@ from msgspec import Meta
 from contract.base import Strict
 from contract.errors import InvalidParams, LorakeetError, NotFound
 from contract.fields import one_of
-from contract.rules.paths import from_wire, is_under
+from contract.rules.paths import from_wire, is_under, to_wire
 from contract.validation import Contradiction, Problem, decode, invalid
 from orchestrator.clock import now_ms
 from orchestrator.files.filenames import path_problem
 from orchestrator.jobs.job import Job
 from orchestrator.jobs.kinds import Kind
 from orchestrator.jobs.named_models import with_models
+from orchestrator.jobs.settings_tree import paths_in
+from orchestrator.jobs.sources import file_of
 from orchestrator.jobs.work import KernelWork, Prepared
 from orchestrator.models.layouts import demo_tagger
 from orchestrator.presets import laid_under
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 Existing = Literal["skip", "append", "overwrite"]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 Priority = Annotated[int, Meta(ge=-100, le=100, description="Jobs of a higher one come first.")]
-#: Fields of settings that name a file or a folder, by the end of their name.
-_PATH_FIELDS: Final = ("path", "folder", "file")
 
 
 class FileRef(Strict, frozen=True, kw_only=True):
@@ -55,7 +55,9 @@ class JobSource(Strict, frozen=True, kw_only=True, omit_defaults=True):
 class JobRequest(Strict, frozen=True, kw_only=True):
     """A new job. `settings` are laid over those of the preset, which is named or by its id.
 
-    `output` names what the job makes, below the outputs; where that name is taken, it gets a number.
+    `output` names what the job makes, below the outputs; where that name is taken, it gets a number. The
+    ending of a file may be left out. Without `output` a file is named after what it is made from; `metadata`
+    then changes its source.
     `existing` says what becomes of captions that are there; default: skip.
     """
 
@@ -84,13 +86,15 @@ async def new_job(
     whole, wrong = _decoded(kind, settings)
     problems += wrong
     if whole is not None:
-        problems += await anyio.to_thread.run_sync(lambda: list(_of_paths(studio, whole)))
+        listed = await studio.models.paths()
+        problems += await anyio.to_thread.run_sync(lambda: list(_of_paths(studio, kind, whole, listed)))
+    paths: list[str] = []
     if not problems:
-        problems += await _of_what_is_there(studio, request.source)
+        problems += await _of_what_is_there(studio, kind, request, paths)
     if problems:
         raise invalid(problems)
     assert whole is not None
-    return _row(kind, id, request, whole, parent_id)
+    return _row(kind, id, request, whole, _output_of(kind, request, whole, paths), parent_id)
 
 
 def kernel_request(job: Job, work: KernelWork, prepared: Prepared) -> dict[str, Any]:
@@ -169,6 +173,9 @@ def _of_source(kind: Kind, request: JobRequest) -> Iterator[Problem]:
         takes = f"takes {' or '.join(kind.sources)}" if kind.sources else "takes no source"
         yield Problem(f"$.source.{given}", f"`{kind.name}` {takes}")
 
+    elif source.files is not None and kind.max_files is not None and len(source.files) > kind.max_files:
+        yield Problem("$.source.files", f"`{kind.name}` takes {kind.max_files} at a time")
+
 
 def _of_output(output: str | None) -> Iterator[Problem]:
     if output is not None and (problem := path_problem(output)):
@@ -180,41 +187,46 @@ def _of_existing(kind: Kind, request: JobRequest) -> Iterator[Problem]:
         yield Problem("$.existing", f"`{kind.name}` writes no captions")
 
 
-def _of_paths(studio: "Studio", settings: Any, where: str = "$.settings") -> Iterator[Problem]:
-    """Every path in the settings has to lie in a folder that the studio may use."""
-    if isinstance(settings, dict):
-        for name, value in settings.items():
-            is_path = isinstance(value, str) and name.rpartition("_")[2] in _PATH_FIELDS
-            if is_path and not _is_granted(studio, value):
-                yield Problem(f"{where}.{name}", "lies in none of the folders that the studio may use")
-            yield from _of_paths(studio, value, f"{where}.{name}")
-    elif isinstance(settings, list):
-        for index, value in enumerate(settings):
-            yield from _of_paths(studio, value, f"{where}[{index}]")
+def _of_paths(
+    studio: "Studio", kind: Kind, settings: dict[str, Any], listed: frozenset[str]
+) -> Iterator[Problem]:
+    """Every path in the settings has to be that of a model, or lie in a folder that the studio may use."""
+    for where, path in paths_in(kind.settings, settings):
+        if not _is_granted(studio, path, listed):
+            yield Problem(where, "lies in none of the folders that the studio may use")
 
 
-def _is_granted(studio: "Studio", path: str) -> bool:
+def _is_granted(studio: "Studio", path: str, listed: frozenset[str]) -> bool:
     try:
         plain = from_wire(path)
     except LorakeetError:
         return False
     if not os.path.isabs(plain) or "\0" in plain:
         return False
+    if plain in listed:
+        return True
     named = [*(each.folder for each in studio.settings.current.model_folders), demo_tagger()]
     real = os.path.realpath(plain)
     folders = (os.path.realpath(each) for each in named if each is not None)
     return studio.roots.grants(plain) or any(is_under(real, folder) for folder in folders)
 
 
-async def _of_what_is_there(studio: "Studio", source: JobSource | None) -> list[Problem]:
+async def _of_what_is_there(
+    studio: "Studio", kind: Kind, request: JobRequest, paths: list[str]
+) -> list[Problem]:
+    """What of the source is not there; `paths` gets the files, where there are few."""
+    source = request.source
     if source is None:
         return []
-    if source.files is not None:
-        files = source.files
+    if source.files is None:
+        query = "SELECT 1 FROM datasets WHERE id = ?"
+        there = await studio.control.read(lambda db: db.execute(query, (source.dataset,)).fetchone())
+        return [] if there is not None else [Problem("$.source.dataset", "there is no such dataset")]
+    files = source.files
+    if kind.max_files is None:
         return await anyio.to_thread.run_sync(lambda: list(_of_files(studio, files)))
-    query = "SELECT 1 FROM datasets WHERE id = ?"
-    there = await studio.control.read(lambda db: db.execute(query, (source.dataset,)).fetchone())
-    return [] if there is not None else [Problem("$.source.dataset", "there is no such dataset")]
+    found = [await _of_model(studio, kind, request, index, paths) for index in range(len(files))]
+    return [each for each in found if each is not None]
 
 
 def _of_files(studio: "Studio", files: list[FileRef]) -> Iterator[Problem]:
@@ -225,18 +237,62 @@ def _of_files(studio: "Studio", files: list[FileRef]) -> Iterator[Problem]:
             yield Problem(f"$.source.files[{index}]", error.message)
 
 
-def _row(kind: Kind, id: str, request: JobRequest, settings: dict[str, Any], parent_id: str | None) -> Job:
+async def _of_model(
+    studio: "Studio", kind: Kind, request: JobRequest, index: int, paths: list[str]
+) -> Problem | None:
+    """A model has to be there; one that is replaced has to be the studio's, and no link to elsewhere."""
+    assert request.source is not None and request.source.files is not None
+    file = request.source.files[index]
+    replaces = kind.ending is not None and kind.name_output is None and request.output is None
+    try:
+        if replaces:
+            resolved = await anyio.to_thread.run_sync(studio.roots.resolve, file.root, file.path)
+            paths.append(to_wire(str(resolved)))
+        else:
+            paths.append(to_wire(await file_of(studio, file.root, file.path)))
+    except LorakeetError as error:
+        why = " To change a copy, name it with `output`." if replaces else ""
+        return Problem(f"$.source.files[{index}]", error.message + why)
+    return None
+
+
+def _output_of(kind: Kind, request: JobRequest, settings: dict[str, Any], paths: list[str]) -> str | None:
+    """The name of what is made, without its ending."""
+    given = request.output
+    if given is None:
+        return None if kind.name_output is None else kind.name_output(settings, paths)
+    if kind.ending is not None and given.lower().endswith(kind.ending):
+        return given[: -len(kind.ending)]
+    return given
+
+
+def _called(kind: Kind, request: JobRequest) -> str:
+    """The name of a job that makes nothing new; `Edit metadata: style` where it is of one file."""
+    files = None if request.source is None else request.source.files
+    if kind.max_files != 1 or not files:
+        return kind.title
+    return f"{kind.title}: {os.path.splitext(files[0].path.rpartition('/')[2])[0]}"
+
+
+def _row(
+    kind: Kind,
+    id: str,
+    request: JobRequest,
+    settings: dict[str, Any],
+    output: str | None,
+    parent_id: str | None,
+) -> Job:
     now = now_ms()
     source = request.source
     return Job(
         id=id,
         kind=kind.name,
-        name=request.name or request.output or kind.title,
+        name=request.name or output or _called(kind, request),
         state="queued",
         reason="created",
         settings=settings,
         source=None if source is None else msgspec.to_builtins(source),
-        output=request.output,
+        output=output,
         existing=request.existing or ("skip" if kind.takes_existing else None),
         dataset_id=None if source is None else source.dataset,
         parent_id=parent_id,

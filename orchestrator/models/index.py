@@ -85,6 +85,15 @@ class ModelIndex:
             raise NotFound(f"There is no model {name}.", where=name)
         return found
 
+    async def at(self, root: str, path: str) -> str | None:
+        """Where the model is that is listed at `path` below `root`; None where none is."""
+        found = (await self._fresh()).located.get(model_id(root, path))
+        return None if found is None else found.path
+
+    async def paths(self) -> frozenset[str]:
+        """Where all of them are; of a link, where the link is."""
+        return frozenset(each.path for each in (await self._fresh()).located.values())
+
     async def rescan(self) -> None:
         """Look again everywhere, also for files that were overwritten in their place."""
         async with self._looking:

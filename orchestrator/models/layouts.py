@@ -11,6 +11,8 @@ from orchestrator.settings import Settings
 
 #: The root of our own folder of models.
 OWN: Final = "models"
+#: The root of what jobs have made, which the next job may work on.
+MADE: Final = "outputs"
 #: Stands for the kernel's own folder; no root can have this id.
 BUILT_IN: Final = "built_in"
 
@@ -77,6 +79,7 @@ class Place(NamedTuple):
 def places(home: Path, settings: Settings) -> Iterator[Place]:
     """Every folder that may have models, ours first."""
     yield Place(OWN, str(home / OWN), "", "unknown", _OURS)
+    yield Place(MADE, str(home / MADE), "", "unknown", {})
     for each in settings.model_folders:
         if each.layout == "plain":
             yield Place(each.id, each.folder, "", "unknown", {})

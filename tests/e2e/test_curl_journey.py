@@ -1,5 +1,6 @@
 """The transcript in docs/http-api.md, run as it stands there: real curl, studio, kernel and photographs."""
 
+import os
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.builders import adapters
 from tests.orchestrator.cli.command import LORAKEET, TIMEOUT_S
 from tests.orchestrator.cli.conftest import SHIPPED
 
@@ -20,6 +22,9 @@ PORT = "7878"
 #: Stands for whatever it is; in a command, for what was shown before.
 ANYTHING = "…"
 SERVE = "lorakeet serve"
+#: What is in the LoRA of the transcript.
+MODULE = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+METADATA = {"ss_base_model_version": "sd_v1"}
 #: Said on a line of its own when a command has ended.
 END = "--- that was all ---"
 
@@ -64,6 +69,8 @@ class Shell:
     """A bash that keeps its variables from command to command, and the studio beside it."""
 
     def __init__(self, folder: Path, home: Path, port: int) -> None:
+        # `~/lorakeet`, as it stands in the documentation.
+        assert home.name == "lorakeet"
         self._home = home
         self._port = port
         self._studio: subprocess.Popen[str] | None = None
@@ -76,6 +83,7 @@ class Shell:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
+            env={**os.environ, "HOME": str(home.parent)},
         )
 
     def run(self, step: Step) -> str:
@@ -128,8 +136,9 @@ def free_port() -> int:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    folder, home = tmp_path / "folder", tmp_path / "home"
+    folder, home = tmp_path / "folder", tmp_path / "lorakeet"
     folder.mkdir()
+    adapters.write(folder / "style.safetensors", adapters.lora(MODULE, (320, 320), 8), METADATA)
     for name in ("astronaut.png", "rocket.jpg"):
         shutil.copy(SHIPPED / name, folder)
     opened = Shell(folder, home, free_port())

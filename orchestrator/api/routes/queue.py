@@ -6,6 +6,7 @@ import msgspec
 
 from contract.base import Reply, Strict
 from contract.errors import SettingsInvalid, StateConflict
+from contract.fields import arms
 from contract.validation import Contradiction
 from orchestrator.api.calls import Answer, Call, etag
 from orchestrator.api.registry import Routes
@@ -64,7 +65,11 @@ class LanePatch(Strict, frozen=True, kw_only=True):
 
 
 class KindView(Reply, kw_only=True):
-    """A kind of job. `settings` is the JSON Schema of its settings, `defaults` what they are if left out."""
+    """A kind of job. `settings` is the JSON Schema of its settings, `defaults` what they are if left out.
+
+    Where the schema has a discriminator, there are `defaults` for each of its values. `max_files` is null
+    where there may be any number. `ending` is that of the file that it makes below the outputs.
+    """
 
     name: str
     title: str
@@ -73,7 +78,9 @@ class KindView(Reply, kw_only=True):
     resumable: bool
     retries: int
     sources: list[SourceKind]
+    max_files: int | None
     takes_existing: bool
+    ending: str | None
     settings: dict[str, Any]
     defaults: dict[str, Any]
 
@@ -144,15 +151,24 @@ def _kind(kind: Kind) -> KindView:
         resumable=kind.resumable,
         retries=kind.retries,
         sources=list(kind.sources),
+        max_files=kind.max_files,
         takes_existing=kind.takes_existing,
+        ending=kind.ending,
         settings=portable(msgspec.json.schema(kind.settings)),
         defaults=_defaults(kind.settings),
     )
 
 
-def _defaults(settings: type[msgspec.Struct]) -> dict[str, Any]:
+def _defaults(settings: Any) -> dict[str, Any]:
+    structs = arms(settings)
+    if len(structs) == 1:
+        return _defaults_of(structs[0])
+    return {str(each.__struct_config__.tag): _defaults_of(each) for each in structs}
+
+
+def _defaults_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
     defaults = {}
-    for field in msgspec.structs.fields(settings):
+    for field in msgspec.structs.fields(struct):
         if field.default_factory is not msgspec.NODEFAULT:
             defaults[field.encode_name] = msgspec.to_builtins(field.default_factory())
         elif field.default is not msgspec.NODEFAULT:

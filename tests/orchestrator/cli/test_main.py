@@ -88,6 +88,8 @@ CODES = {
     " caption_collision caption_unreadable manifest_invalid file_unwritable image_empty image_truncated"
     " image_invalid image_too_large model_incomplete model_mismatch model_external_data model_not_onnx"
     " model_interface model_not_found body_too_large range_invalid not_found state_conflict stale_version"
+    " weights_format weights_damaged weights_unknown weights_incomplete weights_mismatch weights_not_finite"
+    " weights_unsupported weights_changed output_exists output_is_input"
     " host_refused cross_site unauthorized too_many_attempts store_too_new",
     Exit.NO_STUDIO: "not_ready store_locked",
     Exit.FAILED: "out_of_memory device_lost disk_full load_failed nan_loss dependency_missing"
