@@ -7,7 +7,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.bench import cancel, idle, initialize, pages, ping, serve, streams, tagging, writes
+from tests.bench import (
+    cancel,
+    checkpoints,
+    idle,
+    initialize,
+    lora_merge,
+    pages,
+    ping,
+    resize,
+    serve,
+    streams,
+    tagging,
+    writes,
+)
 from tests.bench.child import load
 from tests.bench.figures import Benchmark
 
@@ -20,6 +33,12 @@ BENCHMARKS = {
         Benchmark("cancel", "cancel to terminal while the host reads slowly", cancel.run),
         Benchmark("tag-tiny", "tagging with a tiny model: bound by decoding", tagging.run_tiny),
         Benchmark("tag-vit", "tagging with a model of ViT-B size: bound by the model", tagging.run_vit),
+        Benchmark("resize", "a LoRA of SDXL's and of FLUX's size to a lower rank", resize.run),
+        Benchmark("lora_merge", "two LoRAs of SDXL's size into one", lora_merge.run),
+        Benchmark(
+            "checkpoint_merge", "two checkpoints of 2.13 GB into one against cp", checkpoints.run_merge
+        ),
+        Benchmark("bake", "a LoRA into a checkpoint of 2.13 GB, against cp", checkpoints.run_bake),
         Benchmark("serve", "start of the studio against one Starlette route; its memory", serve.run),
         Benchmark("writes", "acknowledged writes against raw commits of SQLite", writes.run),
         Benchmark("pages", "thumbnails and pages beside a job that takes every core", pages.run),
@@ -41,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     chosen = [BENCHMARKS[name] for name in options.names or BENCHMARKS]
     if options.list:
-        print("\n".join(f"{each.name:12} {each.summary}" for each in chosen))
+        print("\n".join(f"{each.name:16} {each.summary}" for each in chosen))
         return 0
     met = [_run(each, options.quick) for each in chosen]
     return 0 if options.quick or all(met) else 1

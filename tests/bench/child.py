@@ -78,10 +78,11 @@ class Child:
 
 
 class Kernel(Child):
-    """A kernel. The one that drives it decodes no line that it need not know: that would take its cores."""
+    """A kernel, `command` being its arguments of Python. The one that drives it decodes no line that it need
+    not know: that would take its cores."""
 
-    def __init__(self) -> None:
-        super().__init__("-m", "kernel")
+    def __init__(self, *command: str) -> None:
+        super().__init__(*(command or ("-m", "kernel")))
         self._last_id = 0
 
     def send(self, method: str, params: Mapping[str, Any]) -> int:
