@@ -15,7 +15,8 @@ from orchestrator.cli.exits import Exit
 from orchestrator.cli.flags import add_settings, given_settings, weights_file
 from orchestrator.cli.output import Output
 from orchestrator.cli.recipes import embedded_recipe, output_beside, read_recipe
-from orchestrator.cli.surgery import Task, add_flags, carry_out
+from orchestrator.cli.surgery import add_flags, carry_out
+from orchestrator.cli.task import Task
 from orchestrator.cli.weights import (
     OUT_HELP,
     SUFFIX,

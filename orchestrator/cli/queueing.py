@@ -14,7 +14,7 @@ from orchestrator.cli.exits import Exit
 from orchestrator.cli.folders import folder_at, place_of, place_of_file
 from orchestrator.cli.jobs_shown import state_line
 from orchestrator.cli.output import Output
-from orchestrator.cli.surgery import Task
+from orchestrator.cli.task import Task
 from orchestrator.models.layouts import MADE
 
 

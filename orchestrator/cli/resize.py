@@ -11,7 +11,8 @@ from orchestrator.cli import outcomes
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.flags import add_settings, given_settings
 from orchestrator.cli.output import Output
-from orchestrator.cli.surgery import Task, add_flags, carry_out
+from orchestrator.cli.surgery import add_flags, carry_out
+from orchestrator.cli.task import Task
 from orchestrator.cli.weights import OUT_HELP, existing_file, new_file
 from orchestrator.settings import decode_table
 

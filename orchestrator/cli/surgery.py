@@ -1,31 +1,17 @@
 """What the commands of LoRA and checkpoint surgery share: their flags, and who does the job."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.kernel_jobs import run_job
 from orchestrator.cli.output import Output
+from orchestrator.cli.task import Task
 from orchestrator.cli.weights import folder_of
 from orchestrator.jobs.settings_tree import paths_in
-
-#: An outcome in words.
-Words = Callable[[Any], Iterator[str]]
-
-
-class Task(NamedTuple):
-    """What is to be done: `method` with `settings`, a Struct of the type `kind`. `file` and `out` are paths
-    as they travel; there is no `file` where the settings name all, and no `out` where `file` is changed."""
-
-    method: str
-    kind: Any
-    settings: msgspec.Struct
-    file: str | None
-    out: str | None
-    words: Words
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 async def carry_out(task: Task, arguments: argparse.Namespace, output: Output) -> Exit:
     """Do it on a kernel of the command's own, or put it into the queue. Raises LorakeetError."""
     if arguments.queue:
+        # Only this needs the API.
         from orchestrator.cli.queueing import queue_surgery
 
         return await queue_surgery(arguments, task, output)

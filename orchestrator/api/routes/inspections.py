@@ -1,4 +1,8 @@
-"""What is in files of weights: of models, and of other files below the roots."""
+"""What is in files of weights: of models, and of other files below the roots.
+
+A look is asked for by POST, though it changes nothing: it starts a kernel and reads whole files, which a link
+on somebody else's page must not be able to.
+"""
 
 from typing import Annotated
 
@@ -54,7 +58,7 @@ class FileInspectionQuery(InspectionQuery, frozen=True, kw_only=True):
     path: Annotated[str, msgspec.Meta(min_length=1, max_length=2_048, description="Path below it.")]
 
 
-@routes.get("/models/{model_id}/inspection", errors=(NotFound, *_LOOKING))
+@routes.post("/models/{model_id}/inspection", errors=(NotFound, *_LOOKING))
 async def inspect_model(call: Call, model_id: ModelId, query: InspectionQuery) -> InspectResult:
     """Look into a model: its family, modules, training, hashes, and what each program will load of it.
 
@@ -64,7 +68,7 @@ async def inspect_model(call: Call, model_id: ModelId, query: InspectionQuery) -
     return await _inspected(call, path, f"{model.root}/{model.path}", query)
 
 
-@routes.get("/inspection", errors=(PathOutsideRoots, *_LOOKING))
+@routes.post("/inspection", errors=(PathOutsideRoots, *_LOOKING))
 async def inspect_file(call: Call, query: FileInspectionQuery) -> InspectResult:
     """Look into any file below a root, as into a model."""
     path = await file_of(call.studio, query.root, query.path)

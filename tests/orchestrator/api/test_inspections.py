@@ -24,16 +24,16 @@ _METADATA = {"ss_base_model_version": "sd_v1", "ss_network_dim": "4"}
 async def test_a_model_is_looked_into_by_its_id(client: httpx.AsyncClient, studio: Studio) -> None:
     path = write_model(studio.home / "models" / "loras" / "ink.safetensors", LORA, _METADATA)
     (model,) = (await client.get("/models", params={"q": "ink"})).json()["items"]
-    response = await client.get(f"/models/{model['id']}/inspection")
+    response = await client.post(f"/models/{model['id']}/inspection")
     assert response.status_code == 200, response.text
     found = response.json()
     assert (found["file"], found["kind"], found["family"]) == ("models/loras/ink.safetensors", "lora", "sd15")
     assert found["hashes"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found["adapter"]["ranks"] == {"4": 2}
-    short = await client.get(f"/models/{model['id']}/inspection", params={"hashes": "false", "norms": "0"})
+    short = await client.post(f"/models/{model['id']}/inspection", params={"hashes": "false", "norms": "0"})
     assert short.json()["hashes"] is None
-    assert (await client.get(f"/models/model_{'0' * 24}/inspection")).status_code == 404
-    wrong = await client.get(f"/models/{model['id']}/inspection", params={"hashes": "perhaps"})
+    assert (await client.post(f"/models/model_{'0' * 24}/inspection")).status_code == 404
+    wrong = await client.post(f"/models/{model['id']}/inspection", params={"hashes": "perhaps"})
     assert wrong.status_code == 422
 
 
@@ -44,16 +44,16 @@ async def test_any_file_below_a_root_is_looked_into(
     roots = [{"id": "mine", "path": str(tmp_path / "mine")}]
     await studio.settings.change({"roots": roots}, studio.settings.etag)
     query = {"root": "mine", "path": "deep/ink.safetensors", "norms": "false"}
-    found = (await client.get("/inspection", params=query)).json()
+    found = (await client.post("/inspection", params=query)).json()
     assert (found["file"], found["kind"], found["tensors"]) == ("mine/deep/ink.safetensors", "lora", 6)
     for path, code in (
         ("deep/no.safetensors", "file_missing"),
         ("../mine/deep/ink.safetensors", "path_outside_roots"),
         ("deep", "file_unreadable"),
     ):
-        refused = await client.get("/inspection", params=query | {"path": path})
+        refused = await client.post("/inspection", params=query | {"path": path})
         assert (refused.status_code, refused.json()["code"]) == (422, code)
-    unknown = await client.get("/inspection", params=query | {"root": "nobodys"})
+    unknown = await client.post("/inspection", params=query | {"root": "nobodys"})
     assert unknown.status_code == 422
 
 
@@ -76,7 +76,7 @@ async def test_no_path_leads_out_of_a_root(
     monkeypatch.setattr(studio.inspector, "inspect", look)
     folder = studio.home / "models"
     for payload in PAYLOADS:
-        answer = await client.get("/inspection", params={"root": "models", "path": payload})
+        answer = await client.post("/inspection", params={"root": "models", "path": payload})
         assert answer.status_code in (422, 503), payload
         body = {"kind": "resize", "settings": {}, "source": {"files": [{"root": "models", "path": payload}]}}
         job = await client.post("/jobs", json=body)
@@ -94,7 +94,7 @@ async def test_what_is_no_model_is_a_problem_with_its_reason(
     whole = write_model(folder / "whole.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[:-1])
     for name, code in (("old.ckpt", "weights_format"), ("cut.safetensors", "weights_damaged")):
-        refused = await client.get("/inspection", params={"root": "models", "path": name})
+        refused = await client.post("/inspection", params={"root": "models", "path": name})
         assert (refused.status_code, refused.json()["code"]) == (422, code)
         assert refused.json()["hint"]
         assert refused.json()["where"] == f"models/{name}"
@@ -109,7 +109,7 @@ async def test_it_works_while_a_job_has_the_lane(client: httpx.AsyncClient, stud
     id = (await client.post("/jobs", json=body)).json()["id"]
     await studio.jobs.wait(id, lambda job: job.state == "running", 30)
     query = {"root": "models", "path": "ink.safetensors", "norms": "false"}
-    assert (await client.get("/inspection", params=query)).status_code == 200
+    assert (await client.post("/inspection", params=query)).status_code == 200
     job = await studio.jobs.cancel(id)
     assert job.state == "canceling"
     await studio.jobs.wait(id, lambda job: job.state == "canceled", 30)
