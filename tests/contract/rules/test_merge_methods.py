@@ -1,5 +1,7 @@
 """Names of merge methods, what is not offered, and how many models each takes."""
 
+from pathlib import Path
+
 import pytest
 
 from contract.rules.merge_methods import LEFT_OUT, MERGE_METHODS, SHORT_NAMES, count_problem, method_problem
@@ -47,3 +49,12 @@ def test_every_method_says_how_many_models_it_takes(name: str) -> None:
     if method.least > 1:
         assert str(method.least) in (count_problem(method, method.least - 1) or "")
     assert (count_problem(method, method.least + 7) is None) is (method.most is None)
+
+
+def test_the_page_for_people_has_every_method_as_it_is() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "surgery.md").read_text(encoding="utf-8")
+    for method in MERGE_METHODS.values():
+        count = f"{method.least} or more" if method.most is None else str(method.least)
+        reads = ", ".join(f"`{each}`" for each in method.reads) or "–"
+        assert f"| `{method.name}` | {count} | {reads} |" in page
+    assert all(f"`{mode}`" in page for mode in LEFT_OUT)
