@@ -24,8 +24,10 @@ def killed(home: Path, point: str) -> Path:
 
 
 async def settled(shelf: Shelf) -> None:
-    """What every boot does beside the first requests."""
+    """What every boot does beside the first requests; the boot's own, which is waited for, may be at it."""
     await shelf.studio.datasets.settle(everything=not shelf.studio.boot.was_clean)
+    ids = [each.id for each in (await shelf.images()).values()]
+    await shelf.studio.datasets.captioning.refresh(shelf.dataset, ids, closely=True)
 
 
 @pytest.mark.parametrize(
