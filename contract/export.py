@@ -59,7 +59,7 @@ def exported_types() -> list[type[msgspec.Struct]]:
     """Every Struct that crosses the wire at its top, each once."""
     found: dict[str, type[msgspec.Struct]] = {}
     for method in METHODS.values():
-        for struct in (*method.payload.structs.values(), method.result, method.item):
+        for struct in (*method.payload.structs.values(), method.result, method.types.item):
             if struct is not None:
                 found[struct.__name__] = struct
     for struct, _ in NOTIFICATIONS.values():
@@ -108,10 +108,10 @@ def write(root: Path = ROOT) -> None:
 
 def portable(value: Any) -> Any:
     """A JSON Schema without what only Python means: the indentation of docstrings, which it strips from 3.13
-    on, and `\\Z` at the end of a pattern, which is `$` in ECMA-262 and so in JSON Schema."""
+    on, `\\Z` at the end of a pattern, which is `$` in ECMA-262 and so in JSON Schema, and tuples."""
     if isinstance(value, dict):
         return {key: _PORTABLE.get((key, type(item)), portable)(item) for key, item in value.items()}
-    return [portable(item) for item in value] if isinstance(value, list) else value
+    return [portable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 _PORTABLE: dict[tuple[str, type], Callable[[Any], Any]] = {
@@ -148,8 +148,8 @@ def _method(method: Method, components: dict[str, Any]) -> dict[str, Any]:
     }
     if method.result is not None:
         document["result"] = {"name": method.result.__name__, "schema": _ref(method.result.__name__)}
-    if method.item is not None:
-        document["x-partial-item"] = _ref(method.item.__name__)
+    if (item := method.types.item) is not None:
+        document["x-partial-item"] = _ref(item.__name__)
     return document
 
 

@@ -46,7 +46,8 @@ class Partial(Reply, kw_only=True):
 
 
 class Artifact(Reply, kw_only=True):
-    """A finished file. It is whole when this arrives; `sha256` is lower-case hex of its bytes."""
+    """A finished file. It is whole when this arrives; `sha256` is lower-case hex of its bytes. `labels` say
+    which of several of its role it is: the `step` of a checkpoint, the `prompt_index` of a sample."""
 
     job_id: str
     seq: int = 0
@@ -55,6 +56,7 @@ class Artifact(Reply, kw_only=True):
     bytes: int
     sha256: str
     media_type: str
+    labels: dict[str, int] = {}
 
 
 class Device(Reply, kw_only=True):

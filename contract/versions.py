@@ -26,7 +26,8 @@ class Payload(Generic[P]):
     """The versions of one method's params, oldest first.
 
     `upgrades[n]` turns version n into n + 1, or raises Contradiction; `downgrades[n]` turns a result of
-    version n + 1 into one of n, where they differ at all.
+    version n + 1 into one of n, where they differ at all. `first` is the oldest version where there are no
+    older ones: that of `train` is 2, as version 1 is of programs before this one.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class Payload(Generic[P]):
         older: Mapping[int, type[msgspec.Struct]] | None = None,
         upgrades: Mapping[int, Callable[[Any], Any]] | None = None,
         downgrades: Mapping[int, Callable[[Any], Any]] | None = None,
+        first: int = 1,
     ) -> None:
         self.newest = newest
         self.structs: dict[int, type[msgspec.Struct]] = dict(older or {})
-        self.version = max(self.structs, default=0) + 1
+        self.version = max(self.structs, default=first - 1) + 1
         self.structs[self.version] = newest
         self._is_versioned = "v" in newest.__struct_fields__
         self._upgrades = upgrades or {}

@@ -7,6 +7,7 @@ always finds it.
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -41,8 +42,10 @@ class Job:
         self.method = method
         self.digest = digest
         self.roots = roots
-        #: Done as soon as somebody wants the job to stop.
+        #: Done as soon as somebody wants the job to stop, with how that is wanted first.
         self.cancel: Future[CancelMode] = Future()
+        #: Whether it is to stop without a checkpoint, which may be said of a job that is stopping.
+        self.wanted_now = False
         self.progress_now: Progress | None = None
         self.result: Any = None
         self.error: WireError | None = None
@@ -85,16 +88,27 @@ class Job:
         *,
         unit: str = "items",
         message: str | None = None,
+        metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Say where the job stands: at most `progress_hz` times a second, each phase and the last step."""
         now = time.monotonic()
         is_new = phase != self._phase[0]
         if is_new:
             self._phase = (phase, now, step)
-        self.progress_now = self._progress(phase, step, total, unit, message, now)
+        said = Progress(
+            job_id=self.job_id,
+            phase=phase,
+            step=step,
+            total=total,
+            unit=unit,
+            metrics=dict(metrics or {}),
+            message=message,
+        )
+        said.rate, said.eta_s = self._pace(step, total, now)
+        self.progress_now = said
         if is_new or step == total or now - self._said_at >= self.interval_s:
             self._said_at = now
-            self._writer.progress(self.progress_now, self._stream)
+            self._writer.progress(said, self._stream)
 
     def partial(self, items: list[Any], failed: list[Any]) -> None:
         """Hand over finished items; blocks while the host is far behind."""
@@ -136,22 +150,12 @@ class Job:
             progress=self.progress_now,
         )
 
-    def _progress(
-        self, phase: str, step: int, total: int | None, unit: str, message: str | None, now: float
-    ) -> Progress:
+    def _pace(self, step: int, total: int | None, now: float) -> tuple[float | None, float | None]:
+        """Units a second since the phase began, and the seconds that are left; None where not known."""
         _, since, first = self._phase
         rate = (step - first) / (now - since) if step > first and now > since else None
         eta_s = (total - step) / rate if rate and total is not None else None
-        return Progress(
-            job_id=self.job_id,
-            phase=phase,
-            step=step,
-            total=total,
-            unit=unit,
-            rate=None if rate is None else round(rate, 3),
-            eta_s=None if eta_s is None else round(eta_s, 3),
-            message=message,
-        )
+        return None if rate is None else round(rate, 3), None if eta_s is None else round(eta_s, 3)
 
 
 class Jobs:
@@ -223,9 +227,10 @@ class Jobs:
 
 
 def request_cancel(job: Job, mode: CancelMode) -> None:
-    """Ask a job to stop; asking again changes nothing."""
+    """Ask a job to stop; asking again changes nothing, but that it may be wanted faster."""
     from concurrent.futures import InvalidStateError
 
+    job.wanted_now = job.wanted_now or mode == "now"
     with suppress(InvalidStateError):
         job.cancel.set_result(mode)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from contract.errors import FileMissing, FileUnreadable, InvalidParams, ManifestInvalid, NoImages
 from contract.methods.job import ImageInputs, ManifestItem
+from contract.rules.paths import to_wire
 from contract.validation import decode
 from kernel.roots import Roots
 
@@ -34,34 +35,47 @@ def pictures_of(inputs: ImageInputs, roots: Roots) -> list[Picture]:
     ]
 
 
+def items_of(manifest: str, roots: Roots) -> list[ManifestItem]:
+    """The items of a manifest, with their real paths, each under the roots.
+
+    Raises PathNotAbsolute, PathOutsideRoots, ManifestInvalid, NoImages, FileMissing, FileUnreadable.
+    """
+    return [msgspec.structs.replace(item, path=to_wire(path)) for item, path in _each(manifest, roots)]
+
+
 def _listed(manifest: str, roots: Roots) -> list[Picture]:
+    return [Picture(item.path, path) for item, path in _each(manifest, roots)]
+
+
+def _each(manifest: str, roots: Roots) -> list[tuple[ManifestItem, str]]:
+    """The items of a manifest, and where each really is."""
     where = "$.params.inputs.manifest"
     path = roots.resolve(manifest, where)
-    pictures = []
+    items = []
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             # Opening a FIFO would wait for ever.
             raise FileUnreadable(f"The manifest `{manifest}` is not a file.", where=where)
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                pictures.append(_picture(line, f"{manifest}:{number}", roots))
+                items.append(_item_of(line, f"{manifest}:{number}", roots))
     except FileNotFoundError:
         raise FileMissing(f"The manifest `{manifest}` does not exist.", where=where) from None
     except OSError as error:
         raise FileUnreadable(f"The manifest `{manifest}` cannot be read.", where=where) from error
-    if not pictures:
+    if not items:
         raise NoImages(f"The manifest `{manifest}` lists no images.", where=where)
-    return pictures
+    return items
 
 
-def _picture(line: bytes, where: str, roots: Roots) -> Picture:
+def _item_of(line: bytes, where: str, roots: Roots) -> tuple[ManifestItem, str]:
     try:
-        named = _item.decode(line).path
+        item = _item.decode(line)
     except msgspec.ValidationError:
         raise ManifestInvalid(f"{where} is no manifest item: {_wrong_with(line)}.", where=where) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ManifestInvalid(f"{where} is no manifest item: it is not JSON in UTF-8.", where=where) from None
-    return Picture(named, roots.resolve(named, where))
+    return item, roots.resolve(item.path, where)
 
 
 def _wrong_with(line: bytes) -> str:

@@ -51,6 +51,11 @@ class Parcels:
                 self._failed.append(failure)
             self._send_when_due()
 
+    def flush(self) -> None:
+        """Send what waits, before something that belongs behind it."""
+        with self._lock:
+            self._send_off()
+
     def __enter__(self) -> Self:
         return self
 

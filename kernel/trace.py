@@ -29,8 +29,10 @@ def wire_error(error: BaseException, *, job_id: str | None = None) -> WireError:
 def _ours(error: BaseException) -> LorakeetError:
     if isinstance(error, LorakeetError):
         return error
+    from trainer.shortage import is_memory
+
     trace_id = report(error)
-    if _is_memory(error):
+    if is_memory(error):
         return OutOfMemory("Memory ran out.", hint="Make it smaller, or free memory first.")
     if isinstance(error, OSError) and error.errno == _NO_SPACE:
         return DiskFull("The disk is full.")
@@ -50,16 +52,6 @@ def report(error: BaseException) -> str:
     with suppress(OSError, ValueError):
         sys.stderr.write(f"[trace {trace_id}]\n{''.join(lines)}")
     return trace_id
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out. Torch has a class for GPUs, and for CPUs only a text."""
-    if isinstance(error, MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and (
-        type(error).__name__ == "OutOfMemoryError"
-        or "DefaultCPUAllocator: can't allocate memory" in str(error)
-    )
 
 
 def _third_party(error: ModuleNotFoundError) -> str | None:

@@ -1,12 +1,15 @@
 """What the methods of LoRA and checkpoint surgery share: files of weights in and out, types and names."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
 from contract.base import Strict
 from contract.fields import field
 
+#: Where the metadata of an output have what it was made with: the settings of a merge, or the recipe of a
+#: training, which says so in its `kind`.
+RECIPE_KEY: Final = "lorakeet_recipe"
 #: What numbers are written as; `keep` is what the input has.
 AdapterDtype = Literal["keep", "fp32", "fp16", "bf16"]
 #: The same for checkpoints; fp8 is float8_e4m3fn, as inference programs load it.

@@ -14,6 +14,7 @@ from contract.errors import DependencyConflict, LoadFailed, LorakeetError, Model
 from kernel.cores import cores
 from kernel.installation import conflict, gpus, onnx_runtimes
 from kernel.trace import report
+from trainer.shortage import is_memory
 
 CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
@@ -76,24 +77,14 @@ def open_session(path: str, providers: list[str] | None = None) -> Any:
 
 def run_error(error: Exception, path: str) -> LorakeetError:
     """The typed error for an exception of `session.run`."""
-    if _is_memory(error):
+    if is_memory(error):
         return OutOfMemory("The model ran out of memory.", where=path, hint="Use a smaller batch_size.")
     return LoadFailed(f"The model failed while running (trace {report(error)}).", where=path)
 
 
 def _explained(error: Exception, path: str) -> LorakeetError:
-    if _is_memory(error):
+    if is_memory(error):
         return OutOfMemory("There is not enough memory to load the model.", where=path)
     if type(error).__name__ == "InvalidProtobuf":
         return ModelNotOnnx("The file is not an ONNX model.", where=path)
     return LoadFailed(f"onnxruntime cannot load the model (trace {report(error)}).", where=path)
-
-
-def _is_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or "bad_alloc" in text
-        or "out of memory" in text
-        or ("failed to allocate memory" in text)
-    )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kernel.dispatch import Handler, JobHandler
-from kernel.methods import control, inspect, merge, metadata, resize, tag
+from kernel.methods import control, inspect, merge, metadata, resize, tag, train
 
 #: Control methods and queries, on the loop.
 HANDLERS: Mapping[str, Handler] = {
@@ -20,4 +20,5 @@ JOB_HANDLERS: Mapping[str, JobHandler] = {
     "metadata": metadata.run,
     "resize": resize.run,
     "tag": tag.run,
+    "train": train.run,
 }

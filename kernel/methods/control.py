@@ -28,7 +28,7 @@ async def order(params: ControlParams, session: Session) -> ControlResult:
     job = session.jobs.get(params.job_id)
     if job.ended:
         raise UnknownJob(f"Job `{job.job_id}` has ended.", where="$.params.job_id")
-    actions = METHODS[job.method].actions
+    actions = METHODS[job.method].types.actions
     if params.action not in actions:
         known = ", ".join(actions) or "none"
         raise InvalidParams(

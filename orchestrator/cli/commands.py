@@ -33,8 +33,17 @@ class Command(NamedTuple):
 _NOTHING_WRITTEN: Final = "Interrupted. Nothing was written."
 
 COMMANDS: Final = {
-    "serve": Command("the studio, in the browser and over HTTP", "The studio has stopped.", 9.0),
+    "serve": Command("the studio, in the browser and over HTTP", "The studio has stopped.", 36.0),
     "tag": Command("captions beside the images of a folder, through a kernel of its own"),
+    "train": Command(
+        "a LoRA from folders of pictures; goes on by itself where it was stopped",
+        "Interrupted before it began.",
+    ),
+    "reproduce": Command("the settings that a LoRA was trained with, to train it again", _NOTHING_WRITTEN),
+    "demo": Command(
+        "everything once, with a small model and drawn pictures: tag, train, sample, resize",
+        "Interrupted. What was made stays.",
+    ),
     "inspect": Command(
         "what a file of weights is, what made it, and what programs will load of it", "Interrupted."
     ),

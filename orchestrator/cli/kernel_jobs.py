@@ -61,6 +61,12 @@ def show(said: Any, output: Output) -> None:
             output.event("log", level=said.level, message=said.message)
             output.note(said.message)
         case Artifact():
+            labels = {"labels": said.labels} if said.labels else {}
             output.event(
-                "artifact", role=said.role, path=said.path, size_bytes=said.bytes, sha256=said.sha256
+                "artifact",
+                role=said.role,
+                path=said.path,
+                size_bytes=said.bytes,
+                sha256=said.sha256,
+                **labels,
             )

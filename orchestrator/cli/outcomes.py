@@ -1,4 +1,4 @@
-"""What surgery has come to, in words."""
+"""What training and surgery have come to, in words."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +10,12 @@ import msgspec
 from contract.methods.merge import MergeOutcome
 from contract.methods.metadata import MetadataOutcome
 from contract.methods.resize import ResizeOutcome
+from contract.methods.train import TrainOutcome
 from contract.rules.paths import from_wire
-from orchestrator.cli.table import size
+from orchestrator.cli.table import clock, size
 
+#: Seconds from which on a time is told in minutes.
+_LONG: Final = 100
 #: Keys that are named; of tensors, whose names are long, fewer.
 _KEYS: Final = 10
 _TENSORS: Final = 3
@@ -71,6 +74,20 @@ def edited(outcome: MetadataOutcome) -> Iterator[str]:
             yield f"  {word}{_examples(keys, _KEYS)}"
 
 
+def trained(outcome: TrainOutcome) -> Iterator[str]:
+    """Of a training."""
+    long = f"{_counted(outcome.steps, 'step')}, {_counted(outcome.epochs, 'epoch')}"
+    loss = "" if outcome.loss is None else f", loss {outcome.loss:.4f}"
+    early = ", stopped early as it was told" if outcome.stopped_early else ""
+    name = "no file yet" if outcome.file is None else _name(outcome.file)
+    yield f"{name}: {long}{loss}{early}"
+    if outcome.saved:
+        yield f"  on the way{_examples([_name(each.file) for each in outcome.saved], _TENSORS)}"
+    if outcome.failed_count:
+        yield f"  {_counted(outcome.failed_count, 'picture')} left out"
+    yield f"  {size(outcome.bytes or 0)}{_time(outcome.timings)}"
+
+
 def _how_well(outcome: MergeOutcome) -> str:
     if outcome.error is None:
         return "exact"
@@ -107,11 +124,14 @@ def _error(error: float) -> str:
 
 
 def _time(timings: dict[str, float]) -> str:
-    return f", {timings['wall_s']:.1f} s" if "wall_s" in timings else ""
+    if (wall_s := timings.get("wall_s")) is None:
+        return ""
+    return f", {clock(wall_s)}" if wall_s >= _LONG else f", {wall_s:.1f} s"
 
 
 _WORDS: Final[Mapping[str, tuple[Any, Callable[[Any], Iterator[str]]]]] = {
     "resize": (ResizeOutcome, resized),
     "merge": (MergeOutcome, merged),
     "metadata": (MetadataOutcome, edited),
+    "train": (TrainOutcome, trained),
 }

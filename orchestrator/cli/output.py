@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
 
 import msgspec
 
@@ -18,6 +18,9 @@ from orchestrator.cli.streams import Unheard
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+#: Columns of a terminal with room for everything.
+_ROOMY: Final = 100
 
 
 class Output:
@@ -88,15 +91,36 @@ class Output:
             self.note("  The kernel's last words:", "dim")
             self.note("\n".join(f"    {line}" for line in tail.splitlines()[-12:]), "dim")
 
-    def progress(self, step: Step) -> None:
-        """How far a job is; a bar on a terminal, nothing elsewhere."""
-        self.event("progress", **{name: getattr(step, name) for name in _SHOWN})
-        if self.json or not self._stderr.isatty():
+    def progress(self, step: Step, words: str | None = None) -> None:
+        """How far a job is; a bar on a terminal, nothing elsewhere.
+
+        `words` beside the bar take the place of the rate and of the time that remains.
+        """
+        metrics = {"metrics": step.metrics} if step.metrics else {}
+        self.event("progress", **{name: getattr(step, name) for name in _SHOWN}, **metrics)
+        if not self.shows_bars:
             return
         bar = self._started()
         assert self._task is not None
         rate = "" if step.rate is None or step.unit == "bytes" else f"{step.rate:.1f} {step.unit}/s"
-        bar.update(self._task, description=step.phase, completed=step.step, total=step.total, rate=rate)
+        bar.update(
+            self._task,
+            description=step.phase,
+            completed=step.step,
+            total=step.total,
+            words=rate if words is None else words,
+            remaining=words is None,
+        )
+
+    @property
+    def shows_bars(self) -> bool:
+        """Whether people see on a terminal how far a job is."""
+        return not self.json and self._stderr.isatty()
+
+    @property
+    def room_beside_bar(self) -> int:
+        """Columns of the terminal that a bar with words of its own leaves."""
+        return self._errors.width - small_bar(self._errors.width)
 
     def end_progress(self) -> None:
         """Leave the bar as it is and go on below it."""
@@ -119,20 +143,27 @@ class Output:
 
     def _started(self) -> "Progress":
         if self._bar is None:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import MofNCompleteColumn, Progress, TextColumn
+
+            from orchestrator.cli.columns import Bar, Remaining
 
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                Bar(small_bar(self._errors.width)),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[words]}", markup=False),
+                Remaining(),
                 console=self._errors,
             )
-            self._task = self._bar.add_task("", total=None, rate="")
+            self._task = self._bar.add_task("", total=None, words="", remaining=True)
             with _heard():
                 self._bar.start()
         return self._bar
+
+
+def small_bar(width: int) -> int:
+    """Columns of a bar that has words of its own beside it, on a terminal of so many."""
+    return 16 if width >= _ROOMY else 4
 
 
 def _write_all(stream: BinaryIO, data: bytes) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from contract.base import Strict
 from contract.errors import NotFound, SettingsInvalid
+from contract.rules.paths import to_wire
 from orchestrator.cli.api import JSON, Api
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.output import Output
@@ -83,7 +84,7 @@ async def _list(arguments: argparse.Namespace, studio: Api, output: Output) -> E
 
 
 async def _show(arguments: argparse.Namespace, studio: Api, output: Output) -> Exit:
-    preset = await _found(studio, arguments.preset, arguments.kind)
+    preset = await found(studio, arguments.preset, arguments.kind)
     output.event("preset", preset=preset)
     output.say(as_toml(_as_file(preset)).rstrip())
     return Exit.DONE
@@ -107,7 +108,7 @@ async def _create(arguments: argparse.Namespace, studio: Api, output: Output) ->
 
 
 async def _export(arguments: argparse.Namespace, studio: Api, output: Output) -> Exit:
-    preset = await _found(studio, arguments.preset, arguments.kind)
+    preset = await found(studio, arguments.preset, arguments.kind)
     table = _as_file(preset)
     if arguments.file is None:
         output.say(as_toml(table).rstrip())
@@ -133,7 +134,7 @@ async def _import(arguments: argparse.Namespace, studio: Api, output: Output) ->
 
 
 async def _delete(arguments: argparse.Namespace, studio: Api, output: Output) -> Exit:
-    preset = await _found(studio, arguments.preset, arguments.kind)
+    preset = await found(studio, arguments.preset, arguments.kind)
     _, etag = await studio.read(f"/presets/{preset['id']}")
     await studio.delete(f"/presets/{preset['id']}", etag)
     output.event("deleted", id=preset["id"])
@@ -146,12 +147,12 @@ def _say_made(preset: JSON, output: Output) -> None:
     output.say(f"{preset['name']} ({preset['kind']}) is {preset['id']}.")
 
 
-async def _found(studio: Api, name: str, kind: str | None) -> JSON:
-    """Raises NotFound, and SettingsInvalid for a name that two kinds have."""
-    found = await _maybe(studio, name, kind)
-    if found is None:
+async def found(studio: Api, name: str, kind: str | None) -> JSON:
+    """A preset by its name or id. Raises NotFound, and SettingsInvalid for a name that two kinds have."""
+    preset = await _maybe(studio, name, kind)
+    if preset is None:
         raise NotFound(f"There is no preset {name}.", where=name, hint="`lorakeet presets list` shows all.")
-    return found
+    return preset
 
 
 async def _maybe(studio: Api, name: str, kind: str | None) -> JSON | None:
@@ -162,6 +163,16 @@ async def _maybe(studio: Api, name: str, kind: str | None) -> JSON | None:
             f"Several presets are named {name}: for {kinds}.", hint="Say which with --kind."
         )
     return found[0] if found else None
+
+
+def read_preset(path: Path, kind: str) -> PresetFile:
+    """A preset of that kind in a file. Raises FileMissing, FileUnreadable and SettingsInvalid."""
+    preset = decode_table(read_table(path), PresetFile, path)
+    if preset.kind != kind:
+        raise SettingsInvalid(
+            f"{to_wire(str(path))} is a preset for {preset.kind}, not for {kind}.", where="kind"
+        )
+    return preset
 
 
 def _as_file(preset: JSON) -> JSON:

@@ -8,6 +8,8 @@ import msgspec
 
 from contract.errors import NotFound, SettingsInvalid
 from contract.methods.tag import TagSettings
+from contract.methods.train_file import TrainFile
+from contract.methods.training.source import TrainSource
 from contract.rules.paths import from_wire, to_wire
 from orchestrator.cli.api import JSON, Api, api
 from orchestrator.cli.exits import Exit
@@ -15,6 +17,7 @@ from orchestrator.cli.folders import folder_at, place_of, place_of_file
 from orchestrator.cli.jobs_shown import state_line
 from orchestrator.cli.output import Output
 from orchestrator.cli.task import Task
+from orchestrator.cli.training_file import source_of
 from orchestrator.models.layouts import MADE
 
 
@@ -60,6 +63,73 @@ async def queue_surgery(arguments: argparse.Namespace, task: Task, output: Outpu
         job = await studio.post("/jobs", body)
     _say_queued(studio, job, output)
     return Exit.DONE
+
+
+async def queue_training(arguments: argparse.Namespace, training: TrainFile, output: Output) -> Exit:
+    """Put the job into the queue.
+
+    Raises NotFound for a dataset that there is not and for a folder that the studio may not use,
+    SettingsInvalid for what only a kernel of the command's own does, and InvalidParams.
+    """
+    target = _target(arguments, training)
+    async with api(arguments.home) as studio:
+        body = {
+            "kind": "train",
+            "settings": msgspec.to_builtins(training.settings),
+            "source": await _source(studio, arguments.home, source_of(training)),
+            "output": target,
+        }
+        job = await studio.post("/jobs", body)
+    _say_queued(studio, job, output)
+    return Exit.DONE
+
+
+def _target(arguments: argparse.Namespace, training: TrainFile) -> str:
+    """The name of the LoRA below the outputs."""
+    assert training.output is not None
+    if training.output.overwrite:
+        raise SettingsInvalid("The studio never overwrites; it numbers names.", where="output.overwrite")
+    if arguments.restart or arguments.resume is not None:
+        raise SettingsInvalid(
+            "A job of the studio goes on by itself.",
+            where="--restart" if arguments.restart else "--resume",
+            hint="`lorakeet jobs retry` goes on with one that has ended.",
+        )
+    name, folder = training.output.name, training.output.folder
+    return name if folder is None else _below_outputs(arguments.home, os.path.join(from_wire(folder), name))
+
+
+async def _source(studio: Api, home: Path, source: TrainSource) -> dict[str, object]:
+    """What the job works on: a dataset, also one that is named by its folder, or folders."""
+    if source.dataset is not None:
+        return {"dataset": (await _dataset_named(studio, source.dataset))["id"]}
+    places = [await _place(studio, home, folder) for folder in source.folders]
+    if len(places) == 1:
+        async for dataset in studio.all("/datasets"):
+            if places == [{"root": dataset["root"], "path": dataset["path"]}]:
+                return {"dataset": dataset["id"]}
+    return {"folders": places}
+
+
+async def _place(studio: Api, home: Path, folder: str) -> dict[str, str]:
+    place = await place_of(studio, home, folder_at(from_wire(folder)))
+    if place is None:
+        raise NotFound(
+            f"{folder} lies in none of the studio's folders.",
+            where=folder,
+            hint="`lorakeet datasets add` makes it one; without --queue no studio is needed.",
+        )
+    return {"root": place[0], "path": place[1]}
+
+
+async def _dataset_named(studio: Api, name: str) -> JSON:
+    found = [each async for each in studio.all("/datasets") if name in (each["id"], each["name"])]
+    if not found:
+        raise NotFound(f"There is no dataset {name}.", where=name, hint="`lorakeet datasets list` shows all.")
+    if len(found) > 1:
+        ids = ", ".join(each["id"] for each in found)
+        raise SettingsInvalid(f"Several datasets are named {name}; say which by its id: {ids}.", where=name)
+    return found[0]
 
 
 def _say_queued(studio: Api, job: JSON, output: Output) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,15 +10,13 @@ import msgspec
 
 from contract.errors import FileMissing, FileUnreadable, SettingsInvalid
 from contract.methods.merge import MergeSettings, Recipe
-from contract.methods.weights import WeightsFile
+from contract.methods.weights import RECIPE_KEY, WeightsFile
 from contract.rules.paths import from_wire, to_wire
 from orchestrator.cli.weights import SUFFIX
 from orchestrator.jobs.settings_tree import replaced, structs_in
 from orchestrator.models.header import HeaderInvalid, read_header
 from orchestrator.settings import decode_table, read_toml
 
-#: Where an output has the settings that it was made with.
-_EMBEDDED: Final = "lorakeet_recipe"
 #: The table with everything that is no model and no step.
 _MERGE: Final = "merge"
 _TABLES: Final = (_MERGE, "models", "steps")
@@ -81,7 +79,7 @@ def embedded_recipe(path: Path, folders: list[str]) -> Any:
     """The settings in the metadata of an output, with its models as they are found: beside it, or anywhere in
     `folders`. Raises FileMissing, FileUnreadable and SettingsInvalid."""
     named = to_wire(str(path))
-    text = _metadata(path).get(_EMBEDDED)
+    text = metadata_of(path).get(RECIPE_KEY)
     if text is None:
         raise SettingsInvalid(f"{named} has no recipe in its metadata.", where=named)
     try:
@@ -109,7 +107,8 @@ def _told_from(folder: str, struct: type[msgspec.Struct], value: Any, where: str
     return model | {"path": to_wire(os.path.normpath(path))}
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself. Raises FileMissing and FileUnreadable."""
     named = to_wire(str(path))
     try:
         return read_header(str(path)).metadata
@@ -124,7 +123,7 @@ def _metadata(path: Path) -> dict[str, str]:
 def _found(value: dict[str, Any], beside: Path, folders: list[str]) -> dict[str, Any]:
     """The file that is meant, by its name and, where there are several of that name, by its hash."""
     name = from_wire(value["path"]).replace("\\", "/").rpartition("/")[2]
-    there = list(dict.fromkeys(_of_that_name(name, beside, folders)))
+    there = list(dict.fromkeys(of_that_name(name, beside, folders)))
     if not there:
         raise FileMissing(
             f"The recipe needs {to_wire(name)}, which is not beside {to_wire(beside.name)}.",
@@ -132,22 +131,27 @@ def _found(value: dict[str, Any], beside: Path, folders: list[str]) -> dict[str,
             hint="Say where its models are: --models DIR.",
         )
     wanted = value.get("sha256")
-    fitting = [path for path in there if len(there) == 1 or wanted is None or _sha256(path) == wanted]
+    fitting = [path for path in there if len(there) == 1 or wanted is None or sha256_of(path) == wanted]
     # Of one that does not fit the kernel says so.
     return value | {"path": to_wire((fitting or there)[0])}
 
 
-def _of_that_name(name: str, beside: Path, folders: list[str]) -> Iterator[str]:
+def of_that_name(
+    name: str, beside: Path, folders: Iterable[str], *, is_folder: bool = False
+) -> Iterator[str]:
+    """The files of a name beside another and anywhere in `folders`, or the folders of that name."""
     folder = os.path.dirname(os.path.abspath(beside))
-    if os.path.isfile(path := os.path.join(folder, name)):
+    is_there = os.path.isdir if is_folder else os.path.isfile
+    if is_there(path := os.path.join(folder, name)):
         yield path
     for each in folders:
-        for parent, _, names in os.walk(os.path.abspath(each)):
-            if name in names:
+        for parent, inside, names in os.walk(os.path.abspath(each)):
+            if name in (inside if is_folder else names):
                 yield os.path.join(parent, name)
 
 
-def _sha256(path: str) -> str | None:
+def sha256_of(path: str) -> str | None:
+    """That of a file, as lower-case hex; None where it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -27,3 +27,10 @@ def size(count: int) -> str:
     """Bytes as people say them."""
     power = min(max(count.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
     return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {_UNITS[power]}"
+
+
+def clock(seconds: float) -> str:
+    """A time: `1:02:03`, or `2:03` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -95,12 +95,17 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def write_table(path: Path, table: dict[str, Any]) -> None:
-    """Write a new TOML or JSON file, by its ending. Raises FileUnwritable and SettingsInvalid."""
-    from orchestrator.files.durable import replace
-
+    """Write a new TOML or JSON file, by its ending. Raises FileUnwritable, DiskFull and SettingsInvalid."""
     is_json = path.suffix.lower() == ".json"
     text = msgspec.json.format(msgspec.json.encode(table)).decode() + "\n" if is_json else as_toml(table)
+    write_new(path, text.encode())
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet. Raises FileUnwritable and DiskFull."""
+    from orchestrator.files.durable import replace
+
     if path.exists():
         named = to_wire(str(path))
         raise FileUnwritable(f"{named} is there already.", where=named, hint="Name another file.")
-    replace(path, text.encode())
+    replace(path, data)

@@ -1,7 +1,7 @@
-"""What a tagging job works on, frozen at its start: what happens to the dataset then is not its affair.
+"""What a job works on of a dataset, frozen at its start: what happens to the dataset then is not its affair.
 
 In the job's folder: `manifest.jsonl`, a line an image; `manifest.json`, written last, with its digest and
-what was left out; and `todo.jsonl`, the lines that the next attempt still has to do. Blocks.
+what was left out; and `todo.jsonl`, the lines that the next attempt of a tagging still has to do. Blocks.
 """
 
 import hashlib
@@ -42,8 +42,8 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True):
     left: list[Left]
 
 
-def freeze(folder: Path, manifest: Manifest) -> None:
-    """Keep a manifest. Raises DiskFull and FileUnwritable."""
+def freeze(folder: Path, manifest: Manifest) -> Path:
+    """Keep a manifest; the file with its lines. Raises DiskFull and FileUnwritable."""
     lines = _lines(manifest.items)
     durable.replace(folder / _LINES, lines)
     head = _Head(
@@ -53,6 +53,7 @@ def freeze(folder: Path, manifest: Manifest) -> None:
         left=list(manifest.left),
     )
     durable.replace(folder / _HEAD, _encode(head))
+    return folder / _LINES
 
 
 def frozen(folder: Path) -> Manifest | None:

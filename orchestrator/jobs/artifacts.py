@@ -1,4 +1,7 @@
-"""The files that jobs made: what each is, how large, and its digest. The files lie where they were made."""
+"""The files that jobs made: what each is, how large, and its digest. The files lie where they were made.
+
+Some give way to newer ones while their job runs: such a one is no more listed once its file is gone.
+"""
 
 import hashlib
 import os
@@ -9,15 +12,20 @@ from typing import Final
 import anyio.to_thread
 import msgspec
 
+from contract.base import Reply
 from contract.errors import FileMissing, FileUnreadable, NotFound
 from contract.notifications import Artifact
-from contract.rules.paths import to_wire
-from orchestrator.clock import now_ms
+from contract.rules.paths import from_wire, to_wire
+from orchestrator.clock import now_ms, rfc3339
 from orchestrator.jobs.table import Epoch, current
+
+#: Roles of files that their job itself removes when it has newer ones.
+_PASSING: Final = frozenset({"checkpoint", "lora_step"})
 
 
 class KeptArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """A row. `path` is absolute, as paths travel; `sha256` is lower-case hex of the file's bytes."""
+    """A row. `path` is absolute, as paths travel; `sha256` is lower-case hex of the file's bytes. `labels`
+    say which of several of its role it is."""
 
     number: int
     role: str
@@ -25,12 +33,34 @@ class KeptArtifact(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     media_type: str
+    labels: dict[str, int]
     created_ms: int
+
+    @property
+    def is_there(self) -> bool:
+        """Unless it has given way to a newer one."""
+        return self.role not in _PASSING or os.path.lexists(from_wire(self.path))
+
+
+class JobArtifact(Reply, kw_only=True):
+    """A file that the job made; `sha256` is lower-case hex of its bytes. `labels` say which of several of its
+    role it is: a `checkpoint` and a `lora_step` have a `step` and an `epoch`, a `sample` a `step` and a
+    `prompt_index` from 0. The file of a checkpoint, which is a folder, is its manifest."""
+
+    number: int
+    role: str
+    name: str
+    size_bytes: int
+    sha256: str
+    media_type: str
+    labels: dict[str, int]
+    created_at: str
 
 
 def keep(db: sqlite3.Connection, epoch: Epoch, artifact: Artifact) -> KeptArtifact:
     """Add a file to its job; one that was made again keeps its number. Raises Overtaken."""
     current(db, artifact.job_id, epoch)
+    _forget_gone(db, artifact.job_id, artifact.role)
     known = db.execute(_SAME, (artifact.job_id, artifact.path)).fetchone()
     number = known["number"] if known is not None else _next(db, artifact.job_id)
     kept = KeptArtifact(
@@ -40,16 +70,18 @@ def keep(db: sqlite3.Connection, epoch: Epoch, artifact: Artifact) -> KeptArtifa
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         media_type=artifact.media_type,
+        labels=artifact.labels,
         created_ms=now_ms(),
     )
-    db.execute(_PUT, msgspec.structs.asdict(kept) | {"job_id": artifact.job_id})
+    row = msgspec.structs.asdict(kept) | {"job_id": artifact.job_id, "labels": _encode(artifact.labels)}
+    db.execute(_PUT, row)
     return kept
 
 
 def of_job(db: sqlite3.Connection, job_id: str) -> list[KeptArtifact]:
-    """All of a job's files, by number."""
+    """All of a job's files that have not given way to newer ones, by number."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM artifacts WHERE job_id = ? ORDER BY number", (job_id,))
-    return [msgspec.convert(dict(row), KeptArtifact) for row in rows]
+    return [each for each in map(_artifact, rows) if each.is_there]
 
 
 def get(db: sqlite3.Connection, job_id: str, number: int) -> KeptArtifact:
@@ -59,7 +91,21 @@ def get(db: sqlite3.Connection, job_id: str, number: int) -> KeptArtifact:
     ).fetchone()
     if row is None:
         raise NotFound(f"The job has no artifact {number}.", where=job_id)
-    return msgspec.convert(dict(row), KeptArtifact)
+    return _artifact(row)
+
+
+def artifact_of(artifact: KeptArtifact) -> JobArtifact:
+    """A file as clients see it, without where it lies."""
+    return JobArtifact(
+        number=artifact.number,
+        role=artifact.role,
+        name=_name(artifact).encode("utf-8", "replace").decode(),
+        size_bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        media_type=artifact.media_type,
+        labels=artifact.labels,
+        created_at=rfc3339(artifact.created_ms),
+    )
 
 
 async def described(job_id: str, role: str, path: Path, media_type: str) -> Artifact:
@@ -69,12 +115,34 @@ async def described(job_id: str, role: str, path: Path, media_type: str) -> Arti
     return Artifact(job_id=job_id, role=role, path=named, bytes=size, sha256=digest, media_type=media_type)
 
 
-_COLUMNS: Final = "number, role, path, bytes, sha256, media_type, created_ms"
+_encode = msgspec.json.Encoder(order="sorted").encode
+_COLUMNS: Final = "number, role, path, bytes, sha256, media_type, labels, created_ms"
 _SAME: Final = "SELECT number FROM artifacts WHERE job_id = ? AND path = ?"
 _PUT: Final = (
     f"INSERT OR REPLACE INTO artifacts (job_id, {_COLUMNS})"
-    " VALUES (:job_id, :number, :role, :path, :bytes, :sha256, :media_type, :created_ms)"
+    " VALUES (:job_id, :number, :role, :path, :bytes, :sha256, :media_type, :labels, :created_ms)"
 )
+
+
+def _name(artifact: KeptArtifact) -> str:
+    """A checkpoint is called after its folder."""
+    parts = from_wire(artifact.path).replace("\\", "/").split("/")
+    return parts[-2 if artifact.role == "checkpoint" and len(parts) > 1 else -1]
+
+
+def _artifact(row: sqlite3.Row) -> KeptArtifact:
+    return msgspec.convert(dict(row) | {"labels": msgspec.json.decode(row["labels"])}, KeptArtifact)
+
+
+def _forget_gone(db: sqlite3.Connection, job_id: str, role: str) -> None:
+    """A run of days makes thousands of checkpoints, of which a few are there. The last number stays, so that
+    none is given twice."""
+    if role in _PASSING:
+        rows = db.execute(f"SELECT {_COLUMNS} FROM artifacts WHERE job_id = ? AND role = ?", (job_id, role))
+        last = _next(db, job_id) - 1
+        gone = [each.number for each in map(_artifact, rows.fetchall()) if not each.is_there]
+        numbers = [(job_id, number) for number in gone if number != last]
+        db.executemany("DELETE FROM artifacts WHERE job_id = ? AND number = ?", numbers)
 
 
 def _next(db: sqlite3.Connection, job_id: str) -> int:

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from contract.errors import InternalError, JobCanceled, LorakeetError
+from contract.errors import InternalError, JobCanceled, LorakeetError, StateConflict
 from contract.notifications import LogLevel, Progress
 from orchestrator.files.durable import unwritten
 from orchestrator.groups import task_group
@@ -48,12 +48,16 @@ class Attempt:
         self.studio: Final = studio
         self.job: Final = job
         self.folder: Final = studio.home / "runs" / job.id
-        self.reporter: Final = Reporter(studio, job, self.folder, studio.keys.redactor.text)
+        self.reporter: Final = Reporter(
+            studio, job, self.folder, studio.keys.redactor.text, measures=kind.measures
+        )
         self._ledger: Final = ledger
-        self._kind: Final = kind
+        self.kind: Final = kind
         self._epoch: Final = Epoch(job.boot_id, job.run_epoch)
         self._wish: Final = anyio.Event()
+        self._hurry: Final = anyio.Event()
         self._scope: anyio.CancelScope | None = None
+        self._conversation: Conversation | None = None
         self._is_stopping = False
         self._outcome: Any = None
 
@@ -83,6 +87,10 @@ class Attempt:
         )
         self.reporter.progress(said)
 
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """See `Run`."""
+        self.reporter.measured(step, values)
+
     def log(self, level: LogLevel, message: str) -> None:
         """See `Run`."""
         self.reporter.line(level, self.job.kind, message)
@@ -95,12 +103,21 @@ class Attempt:
         """See `Run`."""
         await self.reporter.keep(await artifacts.described(self.job.id, role, path, media_type))
 
-    def end(self, *, is_stopping: bool = False) -> None:
-        """Bring it to its end; the table says what for. `is_stopping`: the studio is."""
+    def end(self, *, is_stopping: bool = False, now: bool = False) -> None:
+        """Bring it to its end; the table says what for. `is_stopping`: the studio is. `now`: without what a
+        later attempt would go on from."""
         self._is_stopping |= is_stopping
+        if now:
+            self._hurry.set()
         self._wish.set()
         if self._scope is not None:
             self._scope.cancel()
+
+    async def order(self, action: str) -> None:
+        """Pass an order on to its kernel. Raises StateConflict where none works on it now."""
+        if self._conversation is None:
+            raise StateConflict("The job has not begun yet, or is just ending.", where=self.job.id)
+        await self._conversation.order(action)
 
     async def carry_out(self, keeper: Keeper | None) -> None:
         """Do it, on the kernel of `keeper` or none, and settle it."""
@@ -118,7 +135,7 @@ class Attempt:
 
     async def _work(self, keeper: Keeper | None) -> None:
         await anyio.to_thread.run_sync(_make, self.folder)
-        work: Any = self._kind.work()
+        work: Any = self.kind.work()
         if keeper is None:
             await self._in_the_studio(work)
         else:
@@ -138,9 +155,10 @@ class Attempt:
                 await self._begin()
             else:
                 said = await self._on_a_kernel(work, prepared, keeper)
-        except Exception:
+        except Exception as error:
+            so_far = error.partial if isinstance(error, JobCanceled) else None
             with suppress(LorakeetError):
-                self._outcome = msgspec.to_builtins(await work.finish(self, None))
+                self._outcome = msgspec.to_builtins(await work.finish(self, so_far))
             raise
         self._outcome = msgspec.to_builtins(await work.finish(self, said))
 
@@ -151,10 +169,14 @@ class Attempt:
                     kernel = await stack.enter_async_context(keeper.kernel())
                 except LorakeetError as error:
                     raise NoKernel(error) from error
-                conversation = Conversation(self, kernel, keeper, self._wish)
+                conversation = Conversation(self, kernel, keeper, self._wish, self._hurry)
                 await conversation.grant(prepared.roots)
             await self._begin()
-            return await conversation.hold(work, prepared)
+            self._conversation = conversation
+            try:
+                return await conversation.hold(work, prepared)
+            finally:
+                self._conversation = None
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -196,7 +218,7 @@ class Attempt:
         job = current(db, self.job.id, self._epoch)
         used = automatic_attempts(db, job.id)
         how = ending(
-            job.state, job.reason, error, is_stopping=self._is_stopping, retries=self._kind.retries, used=used
+            job.state, job.reason, error, is_stopping=self._is_stopping, retries=self.kind.retries, used=used
         )
         wire = None if how.state in ("succeeded", "canceled", "paused") else _wire(error)
         boot_id = self._ledger.boot_id

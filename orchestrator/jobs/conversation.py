@@ -13,6 +13,8 @@ from contract.errors import (
     LorakeetError,
     OutOfMemory,
     PathNotAbsolute,
+    StateConflict,
+    UnknownJob,
 )
 from contract.notifications import Artifact, Log, Partial, Progress
 from contract.rules.paths import from_wire, is_under
@@ -34,13 +36,22 @@ _SILENCES: Final = 2
 
 
 class Conversation:
-    """About one attempt, on one kernel. `wish` is set when the attempt is to end."""
+    """About one attempt, on one kernel. `wish` is set when the attempt is to end, `hurry` when that is to be
+    at once."""
 
-    def __init__(self, attempt: "Attempt", kernel: KernelClient, keeper: Keeper, wish: anyio.Event) -> None:
+    def __init__(
+        self,
+        attempt: "Attempt",
+        kernel: KernelClient,
+        keeper: Keeper,
+        wish: anyio.Event,
+        hurry: anyio.Event,
+    ) -> None:
         self._attempt: Final = attempt
         self._kernel: Final = kernel
         self._keeper: Final = keeper
         self._wish: Final = wish
+        self._hurry: Final = hurry
         self._was_silent = False
 
     async def grant(self, roots: list[str]) -> None:
@@ -50,6 +61,15 @@ class Conversation:
         except KernelTimeout:
             self._kernel.kill()
             raise
+
+    async def order(self, action: str) -> None:
+        """Give the job an order. Raises StateConflict where the kernel does not work on it now."""
+        try:
+            await self._kernel.call("control", {"job_id": self._attempt.job.id, "action": action})
+        except (UnknownJob, KernelDied, KernelTimeout):
+            raise StateConflict(
+                "The job has not begun yet, or is just ending.", where=self._attempt.job.id
+            ) from None
 
     async def hold(self, work: KernelWork, prepared: Prepared) -> Any:
         """Have the job done; its outcome. Raises what the kernel and `work` raised, and KernelDied."""
@@ -112,7 +132,10 @@ class Conversation:
         await self._wish.wait()
         with anyio.move_on_after(CANCEL_S):
             try:
-                await self._kernel.cancel(self._attempt.job.id)
+                if not self._hurry.is_set():
+                    await self._kernel.cancel(self._attempt.job.id)
+                await self._hurry.wait()
+                await self._kernel.cancel(self._attempt.job.id, "now")
                 await anyio.sleep_forever()
             except LorakeetError:
                 pass

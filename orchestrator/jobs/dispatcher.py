@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 #: Seconds until the next look after the disk was full.
 AGAIN_S: Final = 1.0
-#: Seconds that jobs may take to end when the studio stops, before their kernels are killed.
-STOP_S: Final = 4.0
-#: Seconds that they may take after that.
+#: Seconds that jobs may take to end after their kernels were killed.
 KILLED_S: Final = 3.0
 
 
@@ -76,15 +74,24 @@ class Dispatcher:
         self._is_stopping = True
         for attempt in self._attempts():
             attempt.end(is_stopping=True)
-        await self._wait_for_all(STOP_S)
-        for lane in self._lanes:
-            if lane.attempts and lane.keeper is not None:
-                lane.keeper.kill()
-        await self._wait_for_all(KILLED_S)
+        began = time.monotonic()
+        for stop_s in sorted({attempt.kind.stop_s for attempt in self._attempts()}):
+            await self._wait_for(self._lanes_with(stop_s), began + stop_s - time.monotonic())
+            for lane in self._lanes_with(stop_s):
+                if lane.keeper is not None:
+                    lane.keeper.kill()
+        await self._wait_for(self._lanes, KILLED_S)
 
-    async def _wait_for_all(self, seconds: float) -> None:
+    def _lanes_with(self, stop_s: float) -> list[Lane]:
+        """Those with a job that may take no longer."""
+        return [
+            lane for lane in self._lanes if any(each.kind.stop_s <= stop_s for each in lane.attempts.values())
+        ]
+
+    async def _wait_for(self, lanes: Sequence[Lane], seconds: float) -> None:
+        """Until these lanes are done, or the time is over."""
         with anyio.move_on_after(seconds):
-            while self._attempts():
+            while any(lane.attempts for lane in lanes):
                 await self._changed.wait()
 
     async def _start_what_can(self) -> float | None:

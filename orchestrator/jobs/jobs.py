@@ -16,6 +16,7 @@ import msgspec
 from contract.errors import LorakeetError, NotFound, StateConflict
 from contract.notifications import LogLevel
 from contract.rules.paths import to_wire
+from contract.validation import Problem, invalid
 from orchestrator.clock import now_ms
 from orchestrator.files.trash import Origin
 from orchestrator.jobs import artifacts, logs, metrics, requests
@@ -24,10 +25,10 @@ from orchestrator.jobs.kinds import Kind
 from orchestrator.jobs.ledger import Ledger
 from orchestrator.jobs.listing import Filter, Listed, Whole, in_queue, newest, whole
 from orchestrator.jobs.queue import Queue
-from orchestrator.jobs.requests import JobRequest, JobSource
+from orchestrator.jobs.requests import JobRequest
+from orchestrator.jobs.sources import CheckpointRef, JobSource
 from orchestrator.jobs.states import TERMINAL, Reason, State
 from orchestrator.jobs.table import find, get, insert, move, to_the_end, update
-from orchestrator.presets import laid_under
 
 if TYPE_CHECKING:
     from orchestrator.studio import Studio
@@ -59,7 +60,8 @@ class Jobs:
         """
         job = await requests.new_job(self._studio, self.kinds, id, request, parent_id)
         outputs = str(self._studio.home / "outputs")
-        is_there = await anyio.to_thread.run_sync(requests.outputs_there, outputs, job.output)
+        look = partial(requests.outputs_there, makes_steps=self.kinds[job.kind].makes_steps)
+        is_there = await anyio.to_thread.run_sync(look, outputs, job.output)
         await self._ledger.change(lambda db: _create(db, job, is_there, self._ledger.boot_id), "job.created")
         return await self.get(id)
 
@@ -83,11 +85,12 @@ class Jobs:
         """The job, once `is_there` says so, or the time is over. Raises NotFound."""
         return await self._ledger.wait(id, is_there, timeout_s)
 
-    async def cancel(self, id: str) -> Job:
-        """End it, or take it out of the queue; nothing happens where it has ended. Raises NotFound."""
+    async def cancel(self, id: str, *, now: bool = False) -> Job:
+        """End it, or take it out of the queue; nothing happens where it has ended. `now`: without what a
+        later attempt would go on from. Raises NotFound."""
         job = await self._change(id, self._canceled)
         if job.state == "canceling":
-            self._queue.end(id)
+            self._queue.end(id, now=now)
         return job
 
     async def pause(self, id: str) -> Job:
@@ -121,17 +124,37 @@ class Jobs:
         """
         return await self._next(id, ("failed", "canceled", "interrupted"), "retry_requested", is_again)
 
-    async def rerun(self, id: str, new_id: str, changes: Mapping[str, Any], **fields: Any) -> Job:
-        """A new job like this one, its settings under `changes`, its request under `fields`.
+    async def rerun(
+        self, id: str, new_id: str, changes: Mapping[str, Any], checkpoint: int | None = None, **fields: Any
+    ) -> Job:
+        """A new job like this one, its settings under `changes`, its request under `fields`; it goes on from
+        `checkpoint`, the number of an artifact of this one.
 
         Raises NotFound, InvalidParams, StateConflict, DiskFull and StoreDamaged.
         """
         before = await self.get(id)
-        settings = laid_under(before.settings, changes)
+        if (kind := self.kinds.get(before.kind)) is None:
+            raise StateConflict(f"There is no kind `{before.kind}` any more.", where=id)
+        settings = kind.layered(before.settings, changes)
         if settings == before.settings:
             self._refuse_unchanged(before)
         request = _again(before, settings, fields)
+        if checkpoint is not None:
+            request = _from_checkpoint(request, CheckpointRef(job=id, artifact=checkpoint))
         return await self.create(new_id, request, parent_id=id)
+
+    async def order(self, id: str, action: str) -> None:
+        """Give a running job an order that its kind knows; what it does is told in its own events.
+
+        Raises NotFound, InvalidParams for an order that its kind does not know, and StateConflict.
+        """
+        job = await self.get(id)
+        kind = self.kinds.get(job.kind)
+        known = () if kind is None else kind.actions
+        if action not in known:
+            what = f"is none of {', '.join(known)}" if known else f"`{job.kind}` takes no orders"
+            raise invalid([Problem("$.action", what)])
+        await self._queue.order(job, action)
 
     async def describe(
         self, id: str, check: Callable[[Job], None], name: str | None, priority: int | None
@@ -265,6 +288,14 @@ def _require_ended(job: Job) -> None:
             where=job.id,
             hint="Cancel it first.",
         )
+
+
+def _from_checkpoint(request: JobRequest, checkpoint: CheckpointRef) -> JobRequest:
+    """The same from a state of an earlier job. Raises InvalidParams."""
+    if request.source is None:
+        raise invalid([Problem("$.checkpoint", f"`{request.kind}` goes on from no checkpoint")])
+    source = msgspec.structs.replace(request.source, checkpoint=checkpoint)
+    return msgspec.structs.replace(request, source=source)
 
 
 def _again(job: Job, settings: dict[str, Any], fields: Mapping[str, Any]) -> JobRequest:

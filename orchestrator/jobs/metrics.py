@@ -51,6 +51,22 @@ async def series(
     return await telemetry.read(read)
 
 
+async def steps(telemetry: Database, job_id: str, key: str) -> set[int]:
+    """The steps at which a key was measured. Raises StoreDamaged."""
+
+    def read(db: sqlite3.Connection) -> set[int]:
+        return {row["step"] for row in db.execute(_STEPS, (job_id, key))}
+
+    return await telemetry.read(read)
+
+
+async def forget_after(telemetry: Database, job_id: str, step: int) -> None:
+    """Drop what a job has measured after a step: it went back to it, and came no further. Raises DiskFull and
+    StoreDamaged."""
+    values = (job_id, step)
+    await telemetry.write(lambda db: db.execute(_FORGET_AFTER, values) and None)
+
+
 async def forget(telemetry: Database, job_id: str) -> None:
     """Drop everything of a job. Raises DiskFull and StoreDamaged."""
     await telemetry.write(lambda db: db.execute("DELETE FROM metrics WHERE job_id = ?", (job_id,)) and None)
@@ -80,6 +96,8 @@ def _value(point: Point) -> float:
 
 
 _INSERT: Final = "INSERT OR REPLACE INTO metrics (job_id, key, step, value, at_ms) VALUES (?, ?, ?, ?, ?)"
+_STEPS: Final = "SELECT step FROM metrics WHERE job_id = ? AND key = ?"
+_FORGET_AFTER: Final = "DELETE FROM metrics WHERE job_id = ? AND step > ?"
 _KEYS: Final = "SELECT DISTINCT key FROM metrics WHERE job_id = ? ORDER BY key"
 _SELECT: Final = "SELECT step, value FROM metrics WHERE job_id = ? AND key = ? AND step >= ? ORDER BY step"
 

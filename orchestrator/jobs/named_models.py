@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from orchestrator.models.index import ModelIndex
 
 _ID: Final = "model_"
+#: Of models that share a name, how many are told.
+_MOST_NAMED: Final = 5
 
 
 def spelled(wanted: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -55,18 +57,28 @@ async def _model(models: "ModelIndex", struct: type[msgspec.Struct], value: Any)
     """What a value stands for. Raises NotFound, and ValueError with words for people."""
     if struct is WeightsFile and isinstance(value, dict):
         path = value.get("path")
-        named = isinstance(path, str) and path.startswith(_ID)
-        return value | {"path": await _path(models, path)} if named else value
+        return value | {"path": await _weights(models, path)} if isinstance(path, str) else value
     if not isinstance(value, str) or struct not in (TaggerModel, WeightsFile):
         return value
-    if value.startswith(_ID):
-        return {"path": await _path(models, value)}
-    if struct is TaggerModel:
-        return model_reference(value)
-    if value.startswith(("/", "file:")) or is_windows(value):
-        return {"path": value}
-    raise ValueError("is neither the id of a model nor an absolute path")
+    if struct is WeightsFile:
+        return {"path": await _weights(models, value)}
+    return {"path": await _path(models, value)} if value.startswith(_ID) else model_reference(value)
 
 
-async def _path(models: "ModelIndex", id: Any) -> str:
+async def _weights(models: "ModelIndex", said: str) -> str:
+    """The path of a file of weights: that which was said, or that of a model by its id or name."""
+    if said.startswith(("/", "file:")) or is_windows(said):
+        return said
+    if said.startswith(_ID):
+        return await _path(models, said)
+    found = await models.named(said)
+    if not found:
+        raise ValueError("is neither the id nor the name of a model, nor an absolute path")
+    if len(found) > 1:
+        paths = ", ".join(f"`{each.root}/{each.path}`" for each in found[:_MOST_NAMED])
+        raise ValueError(f"is the name of {len(found)} models; say which: {paths}")
+    return await _path(models, found[0].id)
+
+
+async def _path(models: "ModelIndex", id: str) -> str:
     return to_wire((await models.locate(id)).path)

@@ -136,10 +136,18 @@ class Queue:
         """Whether a lane exists and takes part."""
         return any(lane.spec.id == id and lane.spec.enabled for lane in self.lanes)
 
-    def end(self, job_id: str) -> None:
-        """Bring a job that runs to its end; the table says what for."""
+    def end(self, job_id: str, *, now: bool = False) -> None:
+        """Bring a job that runs to its end; the table says what for. `now`: without what a later attempt
+        would go on from."""
         if self.dispatcher is not None and (attempt := self.dispatcher.attempt(job_id)) is not None:
-            attempt.end()
+            attempt.end(now=now)
+
+    async def order(self, job: Job, action: str) -> None:
+        """Pass an order on to a job that runs. Raises StateConflict where it does not."""
+        attempt = None if self.dispatcher is None else self.dispatcher.attempt(job.id)
+        if attempt is None:
+            raise StateConflict(f"The job is {job.state}; only one that runs takes orders.", where=job.id)
+        await attempt.order(action)
 
     def progress_of(self, job: Job) -> JobProgress | None:
         """Where a job stands, or stood when it ended."""

@@ -1,13 +1,13 @@
 """What an attempt says while it runs, on its way to browsers, to the disk and into the tables.
 
 Saying is free and never waits: everything goes out together, four times a second at most. What is lossy,
-progress, is told in its newest state; log lines, metrics and artifacts all arrive.
+progress, is told in its newest state; log lines, metrics and artifacts are all kept.
 """
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,8 +37,9 @@ MAX_LINES: Final = 200
 MAX_TEXT: Final = 16 * 1024
 #: Characters of a line.
 MAX_LINE: Final = 16 * 1024
-#: Samples that wait for a disk that is full.
+#: Samples that wait for a disk that is full, and in one event; the tables have all of them.
 MAX_SAMPLES: Final = 20_000
+MAX_TOLD_SAMPLES: Final = 100
 
 
 class JobProgress(Reply, kw_only=True):
@@ -56,19 +57,31 @@ class JobProgress(Reply, kw_only=True):
 
 
 class Reporter:
-    """The voice of one attempt. `latest` is its newest progress."""
+    """The voice of one attempt. `latest` is its newest progress. `measures`: metrics come by `measured`, and
+    what progress says of them is only shown."""
 
-    def __init__(self, studio: "Studio", job: Job, folder: Path, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        studio: "Studio",
+        job: Job,
+        folder: Path,
+        redact: Callable[[str], str],
+        *,
+        measures: bool = False,
+    ) -> None:
         assert job.boot_id is not None
         self._studio: Final = studio
         self._job: Final = job
         self._epoch: Final = Epoch(job.boot_id, job.run_epoch)
         self._redact: Final = redact
+        self._measures: Final = measures
         self._log: Final = LogFile(folder)
         self._lines = 0
         self._untold: deque[Line] = deque(maxlen=MAX_LINES)
         self._untold_count = 0
         self._samples: deque[metrics.Sample] = deque(maxlen=MAX_SAMPLES)
+        self._untold_samples: deque[metrics.Sample] = deque(maxlen=MAX_TOLD_SAMPLES)
+        self._untold_samples_count = 0
         self._made: list[Artifact] = []
         self._stderr = b""
         self._told_progress = self._kept_progress = True
@@ -82,9 +95,19 @@ class Reporter:
         if self._is_closed:
             return
         self.latest = _progress(said, self._redact)
-        if said.metrics:
+        if said.metrics and not self._measures:
             self._samples.append(metrics.Sample(said.step, now_ms(), said.metrics))
         self._told_progress = self._kept_progress = False
+        self._dirty.set()
+
+    def measured(self, step: int, values: Mapping[str, float]) -> None:
+        """What was measured at a step."""
+        if self._is_closed:
+            return
+        sample = metrics.Sample(step, now_ms(), values)
+        self._samples.append(sample)
+        self._untold_samples.append(sample)
+        self._untold_samples_count += 1
         self._dirty.set()
 
     def line(self, level: LogLevel, logger: str, message: str, dropped: int = 0) -> None:
@@ -125,7 +148,7 @@ class Reporter:
         """The same, and wait until it is kept. Raises DiskFull and StoreDamaged."""
         with suppress(Overtaken):
             kept = await self._studio.control.write(lambda db: artifacts.keep(db, self._epoch, made))
-            self._event("job.artifact", {"artifact": kept}, kept=True)
+            self._event("job.artifact", {"artifact": artifacts.artifact_of(kept)}, kept=True)
 
     def publish(self, name: str, data: Any) -> None:
         """An event for those who follow the job."""
@@ -156,6 +179,7 @@ class Reporter:
     async def _tell(self) -> None:
         await self._tell_lines()
         self._tell_progress()
+        self._tell_samples()
         await self._keep_samples()
         await self._keep_artifacts()
         await self._keep_progress()
@@ -174,6 +198,15 @@ class Reporter:
             self._told_progress = True
             # Not kept: the next one says more, and the job itself has the newest.
             self._event("job.progress", {"progress": self.latest})
+
+    def _tell_samples(self) -> None:
+        samples, count = list(self._untold_samples), self._untold_samples_count
+        self._untold_samples.clear()
+        self._untold_samples_count = 0
+        if count:
+            points = [{"step": each.step, "values": _finite(each.values)} for each in samples]
+            # Not kept: the tables have them.
+            self._event("job.metrics", {"samples": points, "skipped": count - len(points)})
 
     async def _keep_samples(self) -> None:
         samples = list(self._samples)
@@ -218,10 +251,14 @@ def _progress(said: Progress, redact: Callable[[str], str]) -> JobProgress:
         unit=said.unit,
         rate=said.rate,
         eta_s=eta_s,
-        # What JSON cannot say.
-        metrics={key: value for key, value in said.metrics.items() if math.isfinite(value)},
+        metrics=_finite(said.metrics),
         message=None if said.message is None else redact(said.message),
     )
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Without what JSON cannot say."""
+    return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
 def _newest(lines: deque[Line]) -> list[Line]:

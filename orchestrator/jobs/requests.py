@@ -1,10 +1,11 @@
 """From what a client asks to a job, and from a job to what its kernel is asked: nowhere else is that done."""
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import anyio.to_thread
 import msgspec
@@ -13,43 +14,27 @@ from msgspec import Meta
 from contract.base import Strict
 from contract.errors import InvalidParams, LorakeetError, NotFound
 from contract.fields import one_of
-from contract.rules.paths import from_wire, is_under, to_wire
-from contract.validation import Contradiction, Problem, decode, invalid
+from contract.rules.paths import from_wire, is_under
+from contract.validation import Problem, decode, invalid
 from orchestrator.clock import now_ms
 from orchestrator.files.filenames import path_problem
 from orchestrator.jobs.job import Job
 from orchestrator.jobs.kinds import Kind
 from orchestrator.jobs.named_models import with_models
 from orchestrator.jobs.settings_tree import paths_in
-from orchestrator.jobs.sources import file_of
+from orchestrator.jobs.sources import JobSource, problems_there, shape_problems
 from orchestrator.jobs.work import KernelWork, Prepared
 from orchestrator.models.layouts import demo_tagger
-from orchestrator.presets import laid_under
 
 if TYPE_CHECKING:
     from orchestrator.studio import Studio
 
 Existing = Literal["skip", "append", "overwrite"]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+#: How files on the way are told from the one at the end.
+_OF_STEP: Final = re.compile(r"-(\d{6,}|step\d{8,})\Z")
+_ONE_SOURCE: Final = one_of("dataset", "files", "folders")
 Priority = Annotated[int, Meta(ge=-100, le=100, description="Jobs of a higher one come first.")]
-
-
-class FileRef(Strict, frozen=True, kw_only=True):
-    """A file below a root."""
-
-    root: str
-    path: str
-
-
-class JobSource(Strict, frozen=True, kw_only=True, omit_defaults=True):
-    """What a job works on: a dataset by its id, or files."""
-
-    dataset: str | None = None
-    files: Annotated[list[FileRef], Meta(min_length=1, max_length=100_000)] | None = None
-
-    def __post_init__(self) -> None:
-        if (self.dataset is None) == (self.files is None):
-            raise Contradiction(("dataset", "give exactly one of `dataset` and `files`"))
 
 
 class JobRequest(Strict, frozen=True, kw_only=True):
@@ -57,14 +42,14 @@ class JobRequest(Strict, frozen=True, kw_only=True):
 
     `output` names what the job makes, below the outputs; where that name is taken, it gets a number. The
     ending of a file may be left out. Without `output` a file is named after what it is made from; `metadata`
-    then changes its source.
+    then changes its source. A `train` goes on from the `checkpoint` of its source, where that has one.
     `existing` says what becomes of captions that are there; default: skip.
     """
 
     kind: str
     settings: dict[str, Any] = {}
     preset: str | None = None
-    source: Annotated[JobSource, Meta(extra_json_schema=one_of("dataset", "files"))] | None = None
+    source: Annotated[JobSource, Meta(extra_json_schema=_ONE_SOURCE)] | None = None
     existing: Existing | None = None
     output: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
     name: Name | None = None
@@ -78,11 +63,13 @@ async def new_job(
     kind = kinds.get(request.kind)
     if kind is None:
         raise invalid([Problem("$.kind", f"is none of {', '.join(kinds)}")])
-    settings = request.settings
-    if request.preset is not None:
-        settings = laid_under(await _preset(studio, request.preset, kind.name), settings)
-    settings = await with_models(studio.models, kind.settings, settings)
-    problems = [*_of_source(kind, request), *_of_output(request.output), *_of_existing(kind, request)]
+    below = {} if request.preset is None else await _preset(studio, request.preset, kind.name)
+    settings = await with_models(studio.models, kind.settings, kind.layered(below, request.settings))
+    problems = [
+        *shape_problems(kind, request.source),
+        *_of_output(request.output),
+        *_of_existing(kind, request),
+    ]
     whole, wrong = _decoded(kind, settings)
     problems += wrong
     if whole is not None:
@@ -90,7 +77,8 @@ async def new_job(
         problems += await anyio.to_thread.run_sync(lambda: list(_of_paths(studio, kind, whole, listed)))
     paths: list[str] = []
     if not problems:
-        problems += await _of_what_is_there(studio, kind, request, paths)
+        replaces = kind.ending is not None and kind.name_output is None and request.output is None
+        problems += await problems_there(studio, kind, request.source, paths, replaces=replaces)
     if problems:
         raise invalid(problems)
     assert whole is not None
@@ -119,8 +107,9 @@ def with_own_output(db: sqlite3.Connection, job: Job, is_there: Callable[[str], 
     return job
 
 
-def outputs_there(folder: str, wanted: str | None) -> Callable[[str], bool]:
-    """Whether a name like `wanted` is taken in the outputs, with any ending. Looks now; blocks."""
+def outputs_there(folder: str, wanted: str | None, *, makes_steps: bool = False) -> Callable[[str], bool]:
+    """Whether a name like `wanted` is taken in the outputs, with any ending; where a job `makes_steps`, also
+    by files on the way to what had that name once. Looks now; blocks."""
     if wanted is None:
         return lambda name: False
     below = os.path.join(folder, *wanted.split("/")[:-1])
@@ -129,6 +118,8 @@ def outputs_there(folder: str, wanted: str | None) -> Callable[[str], bool]:
     except OSError:
         names = set()
     stems = {name[:index] for name in names for index in _dots(name)}
+    if makes_steps:
+        stems |= {_OF_STEP.sub("", name) for name in stems}
     return lambda name: name.rpartition("/")[2].casefold() in stems
 
 
@@ -160,21 +151,6 @@ def _decoded(kind: Kind, settings: dict[str, Any]) -> tuple[dict[str, Any] | Non
     except InvalidParams as error:
         return None, [Problem(each["where"], each["message"]) for each in error.details["problems"]]
     return whole, []
-
-
-def _of_source(kind: Kind, request: JobRequest) -> Iterator[Problem]:
-    source = request.source
-    if source is None:
-        if kind.sources:
-            yield Problem("$.source", "is required")
-        return
-    given = "dataset" if source.dataset is not None else "files"
-    if given not in kind.sources:
-        takes = f"takes {' or '.join(kind.sources)}" if kind.sources else "takes no source"
-        yield Problem(f"$.source.{given}", f"`{kind.name}` {takes}")
-
-    elif source.files is not None and kind.max_files is not None and len(source.files) > kind.max_files:
-        yield Problem("$.source.files", f"`{kind.name}` takes {kind.max_files} at a time")
 
 
 def _of_output(output: str | None) -> Iterator[Problem]:
@@ -209,51 +185,6 @@ def _is_granted(studio: "Studio", path: str, listed: frozenset[str]) -> bool:
     real = os.path.realpath(plain)
     folders = (os.path.realpath(each) for each in named if each is not None)
     return studio.roots.grants(plain) or any(is_under(real, folder) for folder in folders)
-
-
-async def _of_what_is_there(
-    studio: "Studio", kind: Kind, request: JobRequest, paths: list[str]
-) -> list[Problem]:
-    """What of the source is not there; `paths` gets the files, where there are few."""
-    source = request.source
-    if source is None:
-        return []
-    if source.files is None:
-        query = "SELECT 1 FROM datasets WHERE id = ?"
-        there = await studio.control.read(lambda db: db.execute(query, (source.dataset,)).fetchone())
-        return [] if there is not None else [Problem("$.source.dataset", "there is no such dataset")]
-    files = source.files
-    if kind.max_files is None:
-        return await anyio.to_thread.run_sync(lambda: list(_of_files(studio, files)))
-    found = [await _of_model(studio, kind, request, index, paths) for index in range(len(files))]
-    return [each for each in found if each is not None]
-
-
-def _of_files(studio: "Studio", files: list[FileRef]) -> Iterator[Problem]:
-    for index, file in enumerate(files):
-        try:
-            studio.roots.resolve(file.root, file.path)
-        except LorakeetError as error:
-            yield Problem(f"$.source.files[{index}]", error.message)
-
-
-async def _of_model(
-    studio: "Studio", kind: Kind, request: JobRequest, index: int, paths: list[str]
-) -> Problem | None:
-    """A model has to be there; one that is replaced has to be the studio's, and no link to elsewhere."""
-    assert request.source is not None and request.source.files is not None
-    file = request.source.files[index]
-    replaces = kind.ending is not None and kind.name_output is None and request.output is None
-    try:
-        if replaces:
-            resolved = await anyio.to_thread.run_sync(studio.roots.resolve, file.root, file.path)
-            paths.append(to_wire(str(resolved)))
-        else:
-            paths.append(to_wire(await file_of(studio, file.root, file.path)))
-    except LorakeetError as error:
-        why = " To change a copy, name it with `output`." if replaces else ""
-        return Problem(f"$.source.files[{index}]", error.message + why)
-    return None
 
 
 def _output_of(kind: Kind, request: JobRequest, settings: dict[str, Any], paths: list[str]) -> str | None:

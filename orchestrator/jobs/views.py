@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from contract.base import Reply
-from contract.rules.paths import from_wire
 from orchestrator.clock import maybe_rfc3339, rfc3339
-from orchestrator.jobs.artifacts import KeptArtifact
+from orchestrator.jobs.artifacts import JobArtifact, artifact_of
 from orchestrator.jobs.job import Job
 from orchestrator.jobs.kinds import Kind
 from orchestrator.jobs.listing import Whole
@@ -80,18 +79,6 @@ class JobAttempt(Reply, kw_only=True):
     error: JobError | None
 
 
-class JobArtifact(Reply, kw_only=True):
-    """A file that the job made; `sha256` is lower-case hex of its bytes."""
-
-    number: int
-    role: str
-    name: str
-    size_bytes: int
-    sha256: str
-    media_type: str
-    created_at: str
-
-
 class JobView(JobSummary, kw_only=True):
     """A job with everything. Follow its events from `last_event_id` on, and nothing is missed."""
 
@@ -158,20 +145,6 @@ def attempts_of(transitions: Sequence[Transition]) -> list[JobAttempt]:
             last.ended_at, last.state, last.reason = rfc3339(each.at_ms), each.after, each.reason
             last.error = error_of(each.error)
     return attempts
-
-
-def artifact_of(artifact: KeptArtifact) -> JobArtifact:
-    """A file, without where it lies."""
-    name = from_wire(artifact.path).replace("\\", "/").rpartition("/")[2]
-    return JobArtifact(
-        number=artifact.number,
-        role=artifact.role,
-        name=name.encode("utf-8", "replace").decode(),
-        size_bytes=artifact.bytes,
-        sha256=artifact.sha256,
-        media_type=artifact.media_type,
-        created_at=rfc3339(artifact.created_ms),
-    )
 
 
 def error_of(wire: dict[str, Any] | None) -> JobError | None:

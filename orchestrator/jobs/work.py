@@ -45,6 +45,9 @@ class Run(Protocol):
     ) -> None:
         """Say where it stands, as often as one likes. `rate` is units a second."""
 
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep what was measured at a step, from 1 on; said again, it replaces what was said before."""
+
     def log(self, level: LogLevel, message: str) -> None:
         """A line for a person."""
 
@@ -85,8 +88,9 @@ class KernelWork(Protocol):
     async def finish(self, run: Run, outcome: Any | None) -> Any:
         """Keep what was taken; called after every `prepare` that went well, at the end of its attempt.
 
-        `outcome` is None where no kernel gave one: it had nothing to do, failed, or was canceled. Returns the
-        outcome as it is kept, in plain values or Structs.
+        `outcome` is None where no kernel gave one: it had nothing to do, failed, or was canceled; where one
+        said what it had done until it was canceled, that, in plain values. Returns the outcome as it is kept,
+        in plain values or Structs.
         """
 
 

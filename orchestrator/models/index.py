@@ -5,7 +5,7 @@ a file overwritten in its place is seen when the user asks to look again.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -84,6 +84,11 @@ class ModelIndex:
         if found is None:
             raise NotFound(f"There is no model {name}.", where=name)
         return found
+
+    async def named(self, name: str) -> Sequence[Model]:
+        """The models of that name: as it is listed, of the file, or of its path from its root or that on."""
+        found = (await self._fresh()).models
+        return [each for each in found if name in (each.name, *_paths_of(each))]
 
     async def at(self, root: str, path: str) -> str | None:
         """Where the model is that is listed at `path` below `root`; None where none is."""
@@ -221,6 +226,10 @@ def _builtin() -> Iterator[tuple[str, Located]]:
 def _name(relative: str, format: str) -> str:
     name = relative.rpartition("/")[2]
     return name if format == TAGGER_FORMAT else os.path.splitext(name)[0]
+
+
+def _paths_of(model: Model) -> tuple[str, str, str]:
+    return model.path.rpartition("/")[2], model.path, f"{model.root}/{model.path}"
 
 
 def _has(model: Model, wanted: str) -> bool:

@@ -1,16 +1,19 @@
-"""What the results of surgery are called where nobody has said: after what they were made from, and how.
+"""What files of weights are called where nobody has said: after what they were made from, and how.
 
 Names have no ending; settings are plain values, whole and valid.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from contract.rules.paths import from_wire
+from contract.rules.paths import from_wire, is_windows
 from orchestrator.files.filenames import safe_name
 
 Settings = Mapping[str, Any]
+#: What a folder of pictures begins with that are seen so many times.
+_REPEATS: Final = re.compile(r"^\d+_(?=.)")
 
 
 def resized(settings: Settings, files: list[str]) -> str:
@@ -23,6 +26,19 @@ def resized(settings: Settings, files: list[str]) -> str:
 def merged(settings: Settings, files: list[str]) -> str:
     """After the first model, or the last step of a recipe."""
     return safe_name(_MERGED[settings["type"]](settings))
+
+
+def trained(settings: Settings, names: list[str]) -> str:
+    """After its title, or what it is trained on: `holidays`, and `cat` for a folder `10_cat`."""
+    title = settings["metadata"]["title"]
+    if title and title.strip():
+        return safe_name(title)
+    last = re.split(r"[/\\]", from_wire(names[0]) if _is_path(names[0]) else names[0])[-1]
+    return safe_name(_REPEATS.sub("", last))
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith(("/", "file:")) or is_windows(name)
 
 
 def _stem(path: str) -> str:

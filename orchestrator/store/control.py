@@ -221,6 +221,10 @@ MIGRATIONS: Final = (
     ) STRICT;
     CREATE INDEX scores_by_image ON scores (image_id);
     """,
+    """
+    -- Which of several of its role a file is, such as the step of a checkpoint: names → whole numbers.
+    ALTER TABLE artifacts ADD COLUMN labels BLOB NOT NULL DEFAULT x'7B7D';
+    """,
 )
 
 

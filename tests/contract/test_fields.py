@@ -111,7 +111,12 @@ def test_every_setting_has_a_title_a_help_text_and_an_honest_default(struct: typ
     for spec in describe(struct):
         assert spec.title[:1].isupper() and not spec.title.endswith(".")
         assert spec.text.endswith(".")
-        assert not spec.choices or spec.required or spec.default in spec.choices
+        assert not spec.choices or spec.required or spec.default in (*spec.choices, *_nothing(spec))
+
+
+def _nothing(spec: FieldSpec) -> tuple[None, ...]:
+    """What a choice that may be left empty may be besides its choices."""
+    return (None,) if spec.optional else ()
 
 
 def test_ranges_are_said_in_words() -> None:

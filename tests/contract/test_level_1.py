@@ -138,7 +138,7 @@ def _add_method(it: Any) -> None:
 GROWTH: list[Callable[[Any], object]] = [
     lambda it: it["x-levels"].append(2),
     _add_method,
-    lambda it: _methods(it)["train" if "train" in _methods(it) else "tag"].update({"x-resumable": True}),
+    lambda it: _methods(it)["tag"].update({"x-resumable": True}),
     lambda it: _methods(it)["tag"]["x-payloads"].update({"3": {"$ref": "#/components/schemas/TagParams"}}),
     lambda it: _schema(it, "PingParams")["properties"].update(twice={"type": "boolean", "default": False}),
     lambda it: _schema(it, "TagSettings").update(required=[]),

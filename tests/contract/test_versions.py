@@ -52,6 +52,17 @@ def test_the_versions_are_known_oldest_first() -> None:
     assert (PAYLOAD.versions, PAYLOAD.version, PAYLOAD.newest) == ([1, 2, 3], 3, Third)
 
 
+def test_the_first_version_need_not_be_1() -> None:
+    payload = Payload(Third, first=3)
+    assert (payload.versions, payload.version) == ([3], 3)
+    raw = b'{"v": 3, "words": ["a"], "limit": 1}'
+    assert payload.decode(raw) == (Third(words=["a"], limit=1, v=3), 3)
+    for unknown in (b"{}", b'{"v": 2}'):
+        with pytest.raises(VersionUnsupported) as caught:
+            payload.decode(unknown)
+        assert caught.value.supported == [3]
+
+
 @pytest.mark.parametrize(
     ("raw", "version"),
     [

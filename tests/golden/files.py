@@ -1,4 +1,4 @@
-"""The files that the scenarios speak of: pictures, taggers, manifests and weights, whole and broken.
+"""The files that the scenarios speak of: pictures, taggers, manifests, weights and what to train with.
 
 python -m tests.golden.files FOLDER     makes them there and says so as JSON
 """
@@ -16,7 +16,7 @@ from onnx import TensorProto, external_data_helper, helper
 from tests.builders.demo_tagger import FOLDER as DEMO
 from tests.builders.graph import save_tags
 from tests.builders.pictures import BROKEN, NASTY, ZOO, Broken, Picture, write
-from tests.golden import weights
+from tests.golden import training, weights
 
 #: Pictures whose tags have scores far enough apart for their order to be the same on every machine.
 PICTURES: Final = frozenset(
@@ -44,16 +44,18 @@ MANY: Final = 2_000
 def build(folder: Path) -> dict[str, str]:
     """Make everything in `folder`, which is empty or new; the variables of the transcripts."""
     folder = folder.resolve()
-    images, models, outside, files = (folder / name for name in ("images", "models", "outside", "weights"))
+    names = ("images", "models", "outside", "weights", "training")
+    images, models, outside, files, trained = (folder / name for name in names)
     everything: tuple[Picture | Broken, ...] = (*ZOO, *NASTY, *BROKEN)
     write(images, [each for each in everything if each.name in PICTURES])
     write(outside, [each for each in ZOO if each.name == "rocket.jpg"])
     _manifests(images)
     _taggers(models)
     weights.build(files)
+    training.build(trained)
     if sys.platform != "win32":
         (images / "link.jpg").symlink_to(outside / "rocket.jpg")
-    folders = {"images": images, "models": models, "outside": outside, "weights": files, "demo": DEMO}
+    folders = {**dict(zip(names, (images, models, outside, files, trained), strict=True)), "demo": DEMO}
     return {name: str(path) for name, path in folders.items()}
 
 

@@ -30,11 +30,15 @@ PLACEHOLDERS: Final[Mapping[str, str]] = {
     "trace_id": "$string",
     "warnings": "$any",
     "progress": "$any",
+    "memory": "$any",
 }
 #: What is computed, which differs in its last bits from machine to machine, as do hashes of files with it.
-COMPUTED: Final = frozenset(("error", "norm", "sum_retained", "fro_retained"))
+COMPUTED: Final = frozenset(
+    ("error", "norm", "sum_retained", "fro_retained")
+    + ("loss", "loss_average", "grad_norm", "seconds", "images_per_s", "data_wait")
+)
 #: Fields that hold many numbers by name.
-NUMBERS: Final = frozenset(("timings", "rating"))
+NUMBERS: Final = frozenset(("timings", "rating", "rates"))
 _TRACE = re.compile(r"trace [0-9a-f]{12}")
 _REFUSED = frozenset(("already_running", "busy", "conflict", "shutting_down"))
 
@@ -84,10 +88,16 @@ def generalized(value: Any, variables: Mapping[str, str], name: str = "") -> Any
         # A job that was canceled has come this far or that far.
         return dict.fromkeys(value, "$float") if value and isinstance(value, dict) else "$any"
     if isinstance(value, dict):
-        return {key: generalized(item, variables, key) for key, item in value.items()}
+        said = {key: generalized(item, variables, key) for key, item in value.items()}
+        # What was trained says when, in more or fewer digits.
+        return said | {"bytes": "$int"} if "bytes" in said and _is_trained(said) else said
     if isinstance(value, list):
         return [generalized(item, variables) for item in value]
     return _named(value, variables) if isinstance(value, str) else value
+
+
+def _is_trained(said: Message) -> bool:
+    return any(isinstance(each, str) and each.startswith("${training}") for each in said.values())
 
 
 def _named(text: str, variables: Mapping[str, str]) -> str:

@@ -12,13 +12,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from contract.errors import cut
+from contract.methods.weights import RECIPE_KEY
 from contract.rules.paths import to_wire
 from trainer.weights.hashes import LEGACY_HASH, MODEL_HASH
 from trainer.weights.private_paths import without_paths
 from trainer.weights.tensor_file import TensorFile
 
 #: Where an output has the settings that it was made with.
-RECIPE: Final = "lorakeet_recipe"
+RECIPE: Final = RECIPE_KEY
 #: What several values of a number are called.
 DYNAMIC: Final = "Dynamic"
 

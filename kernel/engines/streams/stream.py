@@ -24,6 +24,7 @@ from kernel.engines.streams.expressions import (
 )
 from kernel.engines.streams.numbers import Limit
 from kernel.surgery import Surgery
+from trainer.shortage import is_memory
 from trainer.weights.dtypes import FLOATS, number_bytes, torch_dtype
 from trainer.weights.tensor_writer import TensorSpec, Written
 
@@ -110,8 +111,7 @@ class Maker:
         try:
             return self._made(task)
         except RuntimeError as error:
-            # Torch has a type of its own for the memory of a GPU only.
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            if not is_memory(error):
                 raise
             raise OutOfMemory(
                 f"Memory ran out in `{task.output.spec.name}`.",

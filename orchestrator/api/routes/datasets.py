@@ -20,7 +20,8 @@ from orchestrator.api.pages import PageQuery, cursor_of, place_of
 from orchestrator.api.registry import Routes
 from orchestrator.api.routes.dataset_views import DatasetId, DatasetView, dataset_etag, dataset_view
 from orchestrator.datasets.table import Dataset
-from orchestrator.jobs.requests import JobRequest, JobSource
+from orchestrator.jobs.requests import JobRequest
+from orchestrator.jobs.sources import JobSource
 from orchestrator.jobs.views import JobChange, change_of
 
 routes: Final = Routes("datasets")

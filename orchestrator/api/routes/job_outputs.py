@@ -12,8 +12,8 @@ from orchestrator.api.calls import Call, FileAnswer
 from orchestrator.api.pages import PageQuery, cursor_of, place_of
 from orchestrator.api.registry import Routes
 from orchestrator.api.routes.jobs import JobId
+from orchestrator.jobs.artifacts import JobArtifact, artifact_of
 from orchestrator.jobs.logs import Line
-from orchestrator.jobs.views import JobArtifact, artifact_of
 
 routes = Routes("jobs")
 
@@ -21,6 +21,7 @@ routes = Routes("jobs")
 INLINE = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "video/mp4"})
 
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+Role = Annotated[str, msgspec.Meta(max_length=64, description="What the files are, such as `sample`.")]
 Keys = Annotated[str, msgspec.Meta(max_length=4096, description="Keys with commas, such as `loss,lr`.")]
 
 
@@ -59,8 +60,14 @@ class JobMetrics(Reply, kw_only=True):
     series: list[MetricSeries]
 
 
+class ArtifactsQuery(PageQuery, frozen=True, kw_only=True):
+    """Which files."""
+
+    role: Role | None = None
+
+
 class JobArtifactPage(Reply, kw_only=True):
-    """Some files of a job, by number."""
+    """Some files of a job, by number; `total` counts those of the role that was asked for."""
 
     items: list[JobArtifact]
     next_cursor: str | None
@@ -96,10 +103,11 @@ async def read_job_metrics(call: Call, job_id: JobId, query: MetricsQuery) -> Jo
 
 
 @routes.get("/jobs/{job_id}/artifacts")
-async def list_job_artifacts(call: Call, job_id: JobId, query: PageQuery) -> JobArtifactPage:
-    """List the files that a job has made."""
+async def list_job_artifacts(call: Call, job_id: JobId, query: ArtifactsQuery) -> JobArtifactPage:
+    """List the files that a job has made, but those that have given way to newer ones."""
     after = place_of(query.cursor, int)[0] if query.cursor else 0
-    made = (await call.studio.jobs.whole(job_id)).artifacts
+    every = (await call.studio.jobs.whole(job_id)).artifacts
+    made = [each for each in every if query.role in (None, each.role)]
     rest = [each for each in made if each.number > after]
     shown = rest[: query.limit]
     return JobArtifactPage(

@@ -1,6 +1,6 @@
 """Jobs: made, looked at, ended, tried again, and what they leave behind."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -54,10 +54,24 @@ class JobPatch(Strict, frozen=True, kw_only=True):
     priority: Priority | None = None
 
 
+class CancelQuery(Strict, frozen=True, kw_only=True):
+    """How it is to end."""
+
+    mode: Literal["graceful", "now"] = "graceful"
+
+
+class JobOrder(Strict, frozen=True, kw_only=True):
+    """An order for a running job: one of the `actions` of its kind, such as `save_now`."""
+
+    action: Annotated[str, msgspec.Meta(max_length=64)]
+
+
 class Rerun(Strict, frozen=True, kw_only=True):
-    """What is different in the new job; `settings` are laid over those of the old one."""
+    """What is different in the new job; `settings` are laid over those of the old one. It begins anew, or
+    goes on from `checkpoint`: the number of an artifact of the old one with that role."""
 
     settings: dict[str, Any] = {}
+    checkpoint: Annotated[int, msgspec.Meta(ge=1, le=2**31)] | None = None
     output: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] | None = None
     name: Name | None = None
     priority: Priority | None = None
@@ -114,9 +128,13 @@ async def delete_job(call: Call, job_id: JobId) -> None:
 
 
 @routes.post("/jobs/{job_id}/cancel", status=202)
-async def cancel_job(call: Call, job_id: JobId) -> Answer[JobView]:
-    """Cancel a job. 202: it is being ended. 200: it has ended, now or before."""
-    job = await call.studio.jobs.cancel(job_id)
+async def cancel_job(call: Call, job_id: JobId, query: CancelQuery) -> Answer[JobView]:
+    """Cancel a job. 202: it is being ended. 200: it has ended, now or before.
+
+    A training writes a checkpoint first; with `mode=now`, also where it is being canceled already, it does
+    not.
+    """
+    job = await call.studio.jobs.cancel(job_id, now=query.mode == "now")
     return await _ended(call, job)
 
 
@@ -146,10 +164,25 @@ async def retry_job(call: Call, job_id: JobId) -> Answer[JobView]:
 
 @routes.post("/jobs/{job_id}/rerun", status=202)
 async def rerun_job(call: Call, job_id: JobId, body: Rerun) -> Answer[JobView]:
-    """Make a new job like this one, with the same settings or others."""
+    """Make a new job like this one, with the same settings or others.
+
+    A training that goes on from a checkpoint may differ in how long it is, what it saves and shows, and how
+    it uses memory; in anything else it would be another training.
+    """
     fields = {"output": body.output, "name": body.name, "priority": body.priority}
-    job = await call.studio.jobs.rerun(job_id, call.new_id("job"), body.settings, **fields)
+    jobs = call.studio.jobs
+    job = await jobs.rerun(job_id, call.new_id("job"), body.settings, body.checkpoint, **fields)
     return await _made(call, job)
+
+
+@routes.post("/jobs/{job_id}/actions", status=202, errors=(StateConflict,))
+async def order_job(call: Call, job_id: JobId, body: JobOrder) -> Answer[JobView]:
+    """Give a running job an order that its kind knows; what comes of it is told in the job's events.
+
+    A training knows `save_now` (a checkpoint and a file of weights), `sample_now` and `stop_after_epoch`.
+    """
+    await call.studio.jobs.order(job_id, body.action)
+    return await _answer(call, job_id)
 
 
 async def _made(call: Call, job: Job) -> Answer[JobView]:

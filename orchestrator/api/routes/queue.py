@@ -68,7 +68,8 @@ class KindView(Reply, kw_only=True):
     """A kind of job. `settings` is the JSON Schema of its settings, `defaults` what they are if left out.
 
     Where the schema has a discriminator, there are `defaults` for each of its values. `max_files` is null
-    where there may be any number. `ending` is that of the file that it makes below the outputs.
+    where there may be any number. `ending` is that of the file that it makes below the outputs. `actions` are
+    the orders that a running one takes. `takes_checkpoint`: it can go on from a checkpoint of an earlier one.
     """
 
     name: str
@@ -81,6 +82,8 @@ class KindView(Reply, kw_only=True):
     max_files: int | None
     takes_existing: bool
     ending: str | None
+    actions: list[str]
+    takes_checkpoint: bool
     settings: dict[str, Any]
     defaults: dict[str, Any]
 
@@ -154,6 +157,8 @@ def _kind(kind: Kind) -> KindView:
         max_files=kind.max_files,
         takes_existing=kind.takes_existing,
         ending=kind.ending,
+        actions=list(kind.actions),
+        takes_checkpoint=kind.takes_checkpoint,
         settings=portable(msgspec.json.schema(kind.settings)),
         defaults=_defaults(kind.settings),
     )

@@ -21,7 +21,9 @@ from contract.errors import (
     ImageTooLarge,
     ImageTruncated,
     InputError,
+    OutOfMemory,
 )
+from kernel.engines import pictures
 from kernel.engines.pictures import Prepared, prepare
 from tests.builders import demo_tagger
 from tests.builders.pictures import BROKEN, NASTY, ZOO, Broken, Picture, photo, write
@@ -205,6 +207,19 @@ def test_one_thread_more_changes_no_pixel(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(same for column in pool.map(all_of_them, range(8)) for same in column)
+
+
+def test_a_picture_without_memory_is_one_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (8, 8)).save(path)
+
+    def full(*args: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pictures, "_fit", full)
+    with pytest.raises(OutOfMemory, match="'a.png'") as caught:
+        prepare(str(path), 8, fast=True, max_pixels=64_000_000)
+    assert caught.value.where == str(path)
 
 
 def mutated(content: bytes, dice: random.Random) -> bytes:

@@ -205,7 +205,7 @@ async def test_everything_that_is_wrong_with_a_job_is_named_at_once(
     assert list(await wrong(client, kind="merge", settings={"type": "loras", "loras": loras[:2]})) == [
         "#/settings/loras/1/model/path"
     ]
-    named = {"type": "bake", "model": "model_" + "0" * 24, "loras": [{"model": "a.safetensors"}]}
+    named = {"type": "bake", "model": "model_" + "0" * 24, "loras": [{"model": "b.safetensors"}]}
     assert list(await wrong(client, kind="merge", settings=named)) == [
         "#/settings/model",
         "#/settings/loras/0/model",

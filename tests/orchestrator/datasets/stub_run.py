@@ -43,6 +43,9 @@ class StubRun:
     def progress(self, phase: str, step: int, total: int | None, **more: Any) -> None:
         """Nobody looks."""
 
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing here measures."""
+
     def log(self, level: LogLevel, message: str) -> None:
         self.lines.append(message)
 

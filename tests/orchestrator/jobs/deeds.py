@@ -50,6 +50,9 @@ class DeedWork:
 
     def take(self, run: Run, partial: Partial) -> None:
         self._items += partial.items
+        if run.job.kind == "measure":
+            for item in partial.items:
+                run.metrics(item["index"] + 1, {"loss": float(item["index"])})
         if run.job.settings["times"] == SINK_FAILS:
             raise ValueError("the sink fails")
 
@@ -85,6 +88,8 @@ KINDS: Final = {
     for kind in (
         _kind("run", "device", resumable=True),
         _kind("once", "device", retries=0),
+        _kind("obedient", "device", actions=("save_now", "stop_after_epoch"), stop_s=20.0),
+        _kind("measure", "device", measures=True),
         _kind("resize", "cpu"),
         _kind("pictures", "cpu", prefers_device=True),
         _kind("study", "studio", StudyWork),

@@ -6,6 +6,7 @@ that begins, and OVERLAP where the process that had begun it before is still the
 
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -18,6 +19,8 @@ _FOLDER: Final = Path(sys.argv[1])
 _writing: Final = threading.Lock()
 _deaf: Final = threading.Event()
 _canceled: Final[dict[str, threading.Event]] = {}
+_hurried: Final[dict[str, threading.Event]] = {}
+_orders: Final[dict[str, "queue.SimpleQueue[str]"]] = {}
 #: Seconds between two looks for a file.
 _LOOK_S: Final = 0.005
 
@@ -153,6 +156,33 @@ def _tell_of_files(job: Job) -> None:
         job.tell("artifact", **told)
 
 
+def _leave_late(job: Job) -> None:
+    """Canceling takes a while."""
+    _canceled[job.id].wait()
+    time.sleep(job.settings["times"] / 10)
+    job.fail("canceled", -32800)
+
+
+def _save_for_ever(job: Job) -> None:
+    """Until it is canceled in a hurry."""
+    _hurried[job.id].wait()
+    job.fail("canceled", -32800)
+
+
+def _obey(job: Job) -> None:
+    """Keep a checkpoint for every order, the newest one only, until the last order."""
+    made: list[Path] = []
+    while _orders[job.id].get() != "stop_after_epoch":
+        made.append(_FOLDER / job.id / f"checkpoint-{len(made) + 1}" / "manifest.json")
+        made[-1].parent.mkdir(parents=True)
+        made[-1].write_bytes(b"{}")
+        told = {"role": "checkpoint", "path": str(made[-1]), "bytes": 2, "sha256": "0" * 64}
+        job.tell("artifact", **told, media_type="application/json", labels={"step": len(made)})
+        if len(made) > 1:
+            made[-2].unlink()
+    job.finish()
+
+
 def _outcome_of_another_shape(job: Job) -> None:
     answer(job.number, result=[1, 2])
 
@@ -169,6 +199,9 @@ DEEDS: Final[dict[str, Deed]] = {
     "half a line": _half_a_line,
     "two answers": _two_answers,
     "report": _report,
+    "leave late": _leave_late,
+    "save for ever": _save_for_ever,
+    "obey": _obey,
     "wrong shape": _outcome_of_another_shape,
     "invalid JSON": _invalid_json,
     "too long": lambda job: write("x" * (9 << 20) + "\n"),
@@ -217,12 +250,18 @@ def _take(request: dict[str, Any]) -> None:
             answer(number, result={"roots": params["roots"]})
         case "tag":
             job = Job(number, params)
-            _canceled[job.id] = threading.Event()
+            _canceled[job.id], _hurried[job.id] = threading.Event(), threading.Event()
+            _orders[job.id] = queue.SimpleQueue()
             threading.Thread(target=_carry_out, args=(job,), daemon=True).start()
         case "cancel":
             if known := _canceled.get(params["job_id"]):
                 known.set()
+                if params["mode"] == "now":
+                    _hurried[params["job_id"]].set()
             answer(number, result={"state": "canceling" if known else "unknown_job"})
+        case "control":
+            _orders[params["job_id"]].put(params["action"])
+            answer(number, result={"accepted": True})
         case "exit":
             os._exit(0)
 

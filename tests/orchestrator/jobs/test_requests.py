@@ -10,7 +10,8 @@ from contract.errors import InvalidParams
 from contract.methods.registry import METHODS
 from orchestrator.ids import new_id
 from orchestrator.jobs.job import Job
-from orchestrator.jobs.requests import FileRef, JobRequest, JobSource, kernel_request
+from orchestrator.jobs.requests import JobRequest, kernel_request
+from orchestrator.jobs.sources import FileRef, JobSource
 from orchestrator.jobs.work import Prepared
 from orchestrator.settings import ModelFolder
 from orchestrator.studio import Studio, open_studio
@@ -47,6 +48,81 @@ async def test_a_path_in_the_settings_lies_where_the_studio_may_look(tmp_path: P
         folder = ModelFolder(path=str(tmp_path / "elsewhere"))
         await studio.settings.change({"model_folders": [{"path": folder.path}]}, studio.settings.etag)
         await studio.jobs.create(new_id("job"), JobRequest(settings=_tag(folder.path), **wanted))
+
+
+async def test_a_file_of_weights_may_be_named_as_it_is_listed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with open_studio(home, devices=(), run=False) as studio:
+        folder = home / "models"
+        for name in ("checkpoints/base.safetensors", "loras/style.safetensors", "vae/style.safetensors"):
+            _write(folder / name)
+        _write(home / "datasets" / "10_cat" / "a.png")
+
+        async def base(said: Any) -> Any:
+            settings = {"model": {"base": said}, "training": {"steps": 1}}
+            source = JobSource(folders=[FileRef(root="datasets", path="10_cat")])
+            request = JobRequest(kind="train", settings=settings, source=source)
+            job = await studio.jobs.create(new_id("job"), request)
+            return job.settings["model"]["base"]["path"]
+
+        there = str(folder / "checkpoints" / "base.safetensors")
+        for said in ("base", "base.safetensors", "checkpoints/base.safetensors", {"path": "base"}, there):
+            assert await base(said) == there
+        assert await base("models/vae/style.safetensors") == str(folder / "vae" / "style.safetensors")
+        for wrong, why in (("Base", "neither the id nor the name"), ("style", "`models/loras/style.saf")):
+            with pytest.raises(InvalidParams, match=why) as refused:
+                await base(wrong)
+            assert refused.value.where == "$.settings.model.base"
+
+
+async def test_the_settings_of_a_training_are_laid_over_its_preset_choice_by_choice(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with open_studio(home, devices=(), run=False) as studio:
+        _write(home / "models" / "base.safetensors")
+        _write(home / "datasets" / "10_cat" / "a.png")
+        preset = {
+            "optimizer": {"type": "lion", "learning_rate": 1e-5, "betas": [0.8, 0.9]},
+            "training": {"epochs": 3, "batch_size": 4},
+            "network": {"rank": 64},
+        }
+        await studio.presets.create(new_id("preset"), "train", "Large", "", preset)
+        source = JobSource(folders=[FileRef(root="datasets", path="10_cat")])
+
+        async def made(**settings: Any) -> dict[str, Any]:
+            whole = {"model": {"base": "base"}} | settings
+            request = JobRequest(kind="train", preset="Large", settings=whole, source=source)
+            return (await studio.jobs.create(new_id("job"), request)).settings
+
+        same = await made(optimizer={"learning_rate": 2e-5})
+        assert (same["optimizer"]["type"], same["optimizer"]["betas"]) == ("lion", [0.8, 0.9])
+        assert (same["optimizer"]["learning_rate"], same["network"]["rank"]) == (2e-5, 64)
+        assert (same["training"]["epochs"], same["training"]["batch_size"]) == (3, 4)
+        other = await made(optimizer={"type": "adamw"}, training={"steps": 9}, network={"type": "locon"})
+        assert (other["optimizer"]["betas"], other["optimizer"]["learning_rate"]) == ([0.9, 0.99], 1e-4)
+        assert (other["training"]["steps"], other["training"]["batch_size"]) == (9, 4)
+        assert (other["network"]["rank"], other["network"]["conv_rank"]) == (16, 8)
+
+
+async def test_a_training_is_called_after_what_it_is_trained_on_unless_that_name_is_taken(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    async with open_studio(home, devices=(), run=False) as studio:
+        _write(home / "models" / "base.safetensors")
+        _write(home / "datasets" / "10_cat" / "a.png")
+        source = JobSource(folders=[FileRef(root="datasets", path="10_cat")])
+
+        async def output(**tables: Any) -> str | None:
+            settings = {"model": {"base": "base"}, "training": {"steps": 1}} | tables
+            request = JobRequest(kind="train", settings=settings, source=source)
+            return (await studio.jobs.create(new_id("job"), request)).output
+
+        # What is left of an earlier training of that name.
+        _write(home / "outputs" / "cat-000002.safetensors")
+        _write(home / "outputs" / "ink-step00000500.safetensors")
+        assert [await output() for _ in range(2)] == ["cat-2", "cat-3"]
+        assert await output(metadata={"title": "ink"}) == "ink-2"
+        assert await output(metadata={"title": "A / B: C"}) == "B_ C"
 
 
 async def test_a_model_may_be_named_as_the_studio_or_as_people_do(tmp_path: Path) -> None:

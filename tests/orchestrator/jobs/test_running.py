@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
-from contract.errors import StateConflict
+from contract.errors import InvalidParams, StateConflict
+from orchestrator.jobs.job import Job
 from orchestrator.jobs.states import is_legal
-from tests.orchestrator.jobs.deeds import PATIENCE_S, SINK_FAILS, Bench, open_bench
+from tests.orchestrator.jobs.deeds import KINDS, PATIENCE_S, SINK_FAILS, Bench, device, open_bench
 
 pytestmark = pytest.mark.anyio
 
@@ -322,6 +324,91 @@ async def test_a_file_that_is_made_again_is_the_same_artifact(bench: Bench) -> N
     assert made.number == 1
 
 
+async def test_a_running_job_takes_the_orders_that_its_kind_knows(bench: Bench) -> None:
+    jobs = bench.studio.jobs
+    job = await bench.start("obedient", "obey")
+    await bench.until(job, "running")
+    for number in range(1, 5):
+        await _ordered(bench, job, "save_now")
+        with anyio.fail_after(PATIENCE_S):
+            while number not in await _checkpoints(bench, job):
+                await anyio.lowlevel.checkpoint()
+    # Older ones have given way, and no number is given twice.
+    assert set(await _checkpoints(bench, job)) <= {3, 4}
+    with pytest.raises(InvalidParams, match="save_now, stop_after_epoch"):
+        await jobs.order(job.id, "sample_now")
+    await _ordered(bench, job, "stop_after_epoch")
+    await bench.until(job, "succeeded")
+    assert await _checkpoints(bench, job) == {4: {"step": 4}}
+    with pytest.raises(StateConflict, match="is succeeded"):
+        await jobs.order(job.id, "save_now")
+    other = await bench.start(deed="wait")
+    with pytest.raises(InvalidParams, match="takes no orders"):
+        await jobs.order(other.id, "save_now")
+
+
+async def _ordered(bench: Bench, job: Job, action: str) -> None:
+    """Until the kernel has the job, no order reaches it."""
+    with anyio.fail_after(PATIENCE_S):
+        while True:
+            try:
+                return await bench.studio.jobs.order(job.id, action)
+            except StateConflict:
+                await anyio.lowlevel.checkpoint()
+
+
+async def _checkpoints(bench: Bench, job: Job) -> dict[int, dict[str, int]]:
+    """The labels of those that are listed, by number."""
+    return {each.number: each.labels for each in (await bench.studio.jobs.whole(job.id)).artifacts}
+
+
+async def test_what_a_kind_measures_is_kept_apart_from_its_progress(bench: Bench) -> None:
+    job = await bench.start("measure", "report", times=3)
+    await _reported(bench, job.id)
+    bench.go(job)
+    ended = await bench.until(job)
+    assert ended.progress is not None and ended.progress["metrics"] == {"loss": 1 / 3}
+    series = await bench.studio.jobs.metrics(job.id, None, 0, 100)
+    assert series == {"loss": [(1, 0.0), (2, 1.0), (3, 2.0)]}
+
+
+async def test_a_job_that_is_being_canceled_can_be_hurried(bench: Bench) -> None:
+    job = await bench.start(deed="save for ever")
+    await bench.until(job, "running")
+    pid = _pid(bench)
+    assert (await bench.studio.jobs.cancel(job.id)).state == "canceling"
+    assert (await bench.studio.jobs.cancel(job.id, now=True)).state == "canceling"
+    await bench.until(job, "canceled")
+    at_once = await bench.start(deed="save for ever")
+    await bench.until(at_once, "running")
+    await bench.studio.jobs.cancel(at_once.id, now=True)
+    await bench.until(at_once, "canceled")
+    assert _pid(bench) == pid
+
+
+async def test_a_kind_may_take_longer_to_end_when_the_studio_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = KINDS | {"run": msgspec.structs.replace(KINDS["run"], stop_s=0.1)}
+    monkeypatch.setattr("tests.orchestrator.jobs.deeds.KINDS", kinds)
+    async with open_bench(tmp_path, [device(0), device(1)]) as bench:
+        stubborn = await bench.start("run", "be stubborn")
+        late = await bench.start("obedient", "leave late", times=5)
+        await bench.until(stubborn, "running")
+        await bench.until(late, "running")
+    async with open_bench(tmp_path, run=False) as bench:
+        assert await _ended_by(bench, stubborn) == "kernel_died"
+        assert await _ended_by(bench, late) == "canceled"
+
+
+async def _ended_by(bench: Bench, job: Job) -> str:
+    """The error of the attempt that the stop has interrupted."""
+    whole = await bench.studio.jobs.whole(job.id)
+    (stopped,) = [each for each in whole.transitions if each.reason == "studio_stopped"]
+    assert stopped.error is not None
+    return str(stopped.error["data"]["kind"])
+
+
 async def _reported(bench: Bench, job_id: str) -> None:
     """Until the kernel has said everything that it says before it waits."""
     job = await bench.studio.jobs.get(job_id)
@@ -351,7 +438,8 @@ async def test_a_stop_of_the_studio_interrupts_jobs_and_the_next_boot_goes_on(tm
 async def test_a_studio_is_not_held_up_by_a_job_that_does_not_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.jobs.dispatcher.STOP_S", 0.1)
+    kinds = {name: msgspec.structs.replace(kind, stop_s=0.1) for name, kind in KINDS.items()}
+    monkeypatch.setattr("tests.orchestrator.jobs.deeds.KINDS", kinds)
     async with open_bench(tmp_path) as bench:
         job = await bench.start(deed="be stubborn")
         await bench.until(job, "running")

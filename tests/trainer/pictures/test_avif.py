@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from contract.errors import ImageInvalid, ImageTooLarge
-from kernel.engines.avif import Frame, largest_frame
-from kernel.engines.pictures import prepare
+from trainer.data.picture import decode
+from trainer.pictures.avif import Frame, largest_frame
 
 
 def saved(size: tuple[int, int], mode: str = "RGB", **options: object) -> bytes:
@@ -47,7 +47,7 @@ def test_a_frame_over_the_limit_is_refused_before_it_is_decoded(tmp_path: Path, 
     path = tmp_path / "a.avif"
     path.write_bytes(lying(saved((1200, 900)), 100, 100))
     with pytest.raises(ImageTooLarge) as caught:
-        prepare(str(path), 8, fast=True, max_pixels=1_000_000)
+        decode(str(path), max_pixels=1_000_000)
     assert caught.value.details == {"width": 1200, "height": 900, "max_pixels": 1_000_000}
 
 
@@ -55,7 +55,7 @@ def test_a_frame_larger_than_the_container_says_is_refused(tmp_path: Path, undec
     path = tmp_path / "a.avif"
     path.write_bytes(lying(saved((1200, 900)), 100, 100))
     with pytest.raises(ImageInvalid, match="100 x 100 pixels and has 1200 x 900"):
-        prepare(str(path), 8, fast=True, max_pixels=64_000_000)
+        decode(str(path))
 
 
 def test_what_cannot_be_told_is_unknown_and_never_an_exception() -> None:
@@ -70,7 +70,7 @@ def test_what_cannot_be_told_is_unknown_and_never_an_exception() -> None:
         assert found is None or found.width > 0
 
 
-def test_a_sequence_is_still_tagged(tmp_path: Path) -> None:
+def test_a_sequence_is_still_decoded(tmp_path: Path) -> None:
     path = tmp_path / "a.avif"
     path.write_bytes(saved((30, 20), save_all=True, append_images=[Image.new("RGB", (30, 20))]))
-    assert prepare(str(path), 8, fast=True, max_pixels=1000).width == 30
+    assert decode(str(path), max_pixels=1000).size == (30, 20)

@@ -1,0 +1,1 @@
+"""The tables of the settings of `train`, one a file."""

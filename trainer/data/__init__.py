@@ -1,0 +1,1 @@
+"""From folders of pictures to batches: captions, buckets, caches of latents, and the order of a run."""

@@ -1,0 +1,57 @@
+"""One process at a time in the folder of a run: two would write over each other's checkpoints."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from contract.errors import FileUnwritable
+from contract.rules.paths import to_wire
+from trainer.checkpoints.unfinished_folder import make_folder
+from trainer.weights.unfinished import unwritten
+
+_LOCK: Final = ".lock"
+
+
+@contextmanager
+def alone_in(folder: str) -> Iterator[None]:
+    """Make the folder and keep it for this process; the lock ends with the process, whatever ended it.
+
+    Raises FileUnwritable where another one has it, and DiskFull.
+    """
+    path = os.path.join(folder, _LOCK)
+    try:
+        make_folder(folder)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except (OSError, ValueError) as error:
+        raise unwritten(error, folder) from error
+    try:
+        if not _locked(descriptor):
+            named = to_wire(folder)
+            raise FileUnwritable(
+                f"Another process is training in `{named}`.",
+                where=named,
+                hint="Wait for it to end, or stop it first.",
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # A file system without locks: better one run without than none. Windows says EACCES for taken.
+        return not isinstance(error, PermissionError)
+    return True

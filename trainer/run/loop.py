@@ -1,0 +1,402 @@
+"""The steps of a run: batches become gradients, gradients steps, and steps files, samples and checkpoints.
+
+Between two batches a run can be left and taken up again; what it does afterwards depends on nothing but what
+a checkpoint has.
+"""
+
+import hashlib
+import itertools
+import math
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+
+from contract.errors import InvalidParams, NanLoss
+from contract.methods.train import SavedFile, TrainMetrics
+from contract.rules.paths import to_wire
+from trainer.checkpoints import manifest as manifests
+from trainer.checkpoints.folder import Checkpoint, CheckpointFolder
+from trainer.checkpoints.manifest import Position, settings_digest
+from trainer.checkpoints.retention import Retention, prune
+from trainer.checkpoints.snapshot import Snapshot, load_snapshot, save_snapshot
+from trainer.data.examples import Example
+from trainer.data.loader import Loader
+from trainer.optimizers import evaluated
+from trainer.run.context import Context
+from trainer.run.encoded import sampler_of
+from trainer.run.learner import Place
+from trainer.run.metrics import LossAverage, MetricsLog
+from trainer.run.record import CHECKPOINTS
+from trainer.run.same import lasting
+from trainer.run.stopping import check
+from trainer.run.watcher import Made
+from trainer.sampling.run import Sample
+from trainer.weights.tensor_writer import Written
+
+#: There is no registered media type of safetensors.
+_WEIGHTS: Final = "application/octet-stream"
+#: Names of files that an error repeats.
+_MOST_NAMES: Final = 64
+
+#: What is done after a step, in this order; by name, since a checkpoint in between says what is left.
+_STEP_FILE: Final = "step_file"
+_EPOCH_FILE: Final = "epoch_file"
+_SAMPLES: Final = "samples"
+
+
+class Loop:
+    """A run, at `number` batches and `step` steps from its start. `samples` counts the pictures made,
+    `checkpoint` is the newest."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._learner = context.learner
+        self._plan = context.data.sampler
+        self._folder = CheckpointFolder(os.path.join(context.request.folder, CHECKPOINTS))
+        self.number = 0
+        self.step = 0
+        self.samples = 0
+        self.checkpoint: str | None = None
+        self.average = LossAverage(self._plan.steps_per_epoch)
+        self.stopped_early = False
+        self.first_step_s: float | None = None
+        self._losses: list[torch.Tensor | float] = []
+        self._paths: list[list[str]] = []
+        self._due: list[str] = [_SAMPLES] if context.occasions.samples(0) else []
+        self._stops_after_epoch = False
+        self._keeps_now = False
+        self._kept_at = time.monotonic()
+        self._kept_number = -1
+        self._since = _Since()
+
+    @property
+    def total(self) -> int:
+        """The steps of the whole run."""
+        return self._context.data.total
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs."""
+        return self.number // self._plan.batches_per_epoch
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Stand where the checkpoint stood.
+
+        Raises InvalidParams where its pictures were others, WeightsMismatch, and what `load_snapshot` raises.
+        """
+        snapshot = load_snapshot(checkpoint)
+        where = to_wire(checkpoint.path)
+        if snapshot.settings != self._digest:
+            raise InvalidParams(
+                f"The checkpoint `{checkpoint.name}` is one of a run with other pictures or settings.",
+                where=where,
+                hint="Begin a new run; `network.start_from` can start it from a LoRA.",
+            )
+        state = {name: getattr(snapshot, name) for name in ("adapter", "optimizer", "scaler", "rng")}
+        self._learner.restore(state, snapshot.window["gradients"], where)
+        position, schedule = snapshot.position, snapshot.schedule
+        self.step = position.step
+        self.number = position.epoch * self._plan.batches_per_epoch + position.batch
+        self.average = LossAverage(self._plan.steps_per_epoch, snapshot.window["average"])
+        self._losses = list(snapshot.window["losses"])
+        self._paths = [[] for _ in self._losses]
+        self._due = list(schedule["due"])
+        if checkpoint.path.startswith(self._folder.path):
+            # Of another run's files nothing is known here.
+            self.checkpoint, self._kept_number = checkpoint.path, self.number
+            self.samples = schedule["samples"]
+            self._context.outputs.saved = [SavedFile(**each) for each in schedule["saved"]]
+
+    def run(self) -> None:
+        """Go on to the end, or to that of the epoch where it was told so.
+
+        Raises Stopped, NanLoss, DiskFull, FileUnwritable, and what loading and sampling raise.
+        """
+        context = self._context
+        with MetricsLog(context.request.folder, self.step) as log:
+            self._settle()
+            # A checkpoint may be of the very end.
+            if self._is_last_of_all:
+                return
+            with self._loader() as loader:
+                self._since = _Since()
+                for example in loader:
+                    self._obey()
+                    self._batch(example)
+                    if self._losses and self._is_whole:
+                        self._update(log, loader)
+                        self._settle()
+                        if self._is_last_of_all:
+                            return
+
+    def keep(self) -> None:
+        """Write a checkpoint of this moment, unless there is one. Raises DiskFull and FileUnwritable."""
+        if self.checkpoint is not None and self._kept_number == self.number and not self._due:
+            return
+        context, position = self._context, self._position
+        context.watcher.progress("save", self.step, self.total, unit="steps")
+        kept = save_snapshot(self._folder, self._snapshot(position))
+        self.checkpoint, self._kept_number, self._kept_at = kept.path, self.number, time.monotonic()
+        self._keeps_now = False
+        chosen = context.settings.checkpoints
+        prune(self._folder, Retention(chosen.keep_last, chosen.keep_every_steps))
+        path = os.path.join(kept.path, manifests.NAME)
+        with open(path, "rb") as file:
+            raw = file.read()
+        labels = {"step": self.step, "epoch": self.epochs_done}
+        context.watcher.made(
+            Made("checkpoint", path, len(raw), hashlib.sha256(raw).hexdigest(), "application/json", labels)
+        )
+
+    def save(self, path: str, role: Any = "lora") -> Written:
+        """Write the network as it is used to `path`. Raises what `Outputs.write` raises, and Stopped."""
+        context = self._context
+        context.watcher.progress("save", self.step, self.total, unit="steps")
+        stopped = self._context.occasions.epoch(self.step) if self.stopped_early else None
+        said = context.metadata(self.step, lambda: check(context.watcher), stopped_after=stopped)
+        with evaluated(self._learner.optimizer):
+            written = context.outputs.write(path, self._learner.network, context.settings, said)
+        labels = {"step": self.step, "epoch": self.epochs_done}
+        context.watcher.made(Made(role, path, written.bytes, written.sha256, _WEIGHTS, labels))
+        return written
+
+    @property
+    def saved(self) -> list[SavedFile]:
+        """The files of weights on the way that are there."""
+        return self._context.outputs.saved
+
+    def finish(self) -> None:
+        """Note that the run has come to its end. Raises DiskFull and FileUnwritable."""
+        self._context.outputs.finish()
+
+    @property
+    def _digest(self) -> str:
+        return settings_digest([lasting(self._context.settings), self._context.pictures])
+
+    @property
+    def _position(self) -> Position:
+        epoch, batch = divmod(self.number, self._plan.batches_per_epoch)
+        return Position(step=self.step, epoch=epoch, batch=batch, window=len(self._losses))
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether all batches of a step are done."""
+        window = self._plan.window(self.number - 1)
+        return len(self._losses) == window.size
+
+    @property
+    def _is_last_of_all(self) -> bool:
+        """Whether nothing comes after this step."""
+        if self.step < self.total and self._is_stop:
+            self.stopped_early = True
+            return True
+        return self.step >= self.total
+
+    @property
+    def _is_stop(self) -> bool:
+        """Whether the epoch has ended that was to be the last."""
+        occasions = self._context.occasions
+        if self.step == 0 or not occasions.ends_epoch(self.step):
+            return False
+        after = self._context.settings.training.stop_after
+        return self._stops_after_epoch or (after is not None and occasions.epoch(self.step) >= after)
+
+    def _loader(self) -> Loader[Any, Example]:
+        # With an order of its own: what is loaded ahead may be of the next epoch already.
+        order = sampler_of(self._context.settings, self._context.data.plan)
+        left = max(0, order.first_of_step(self.total) - self.number)
+        batches: Iterator[Any] = itertools.islice(order.since(self.number), left)
+        return Loader(batches, self._context.data.examples.load)
+
+    def _obey(self) -> None:
+        """Take up orders. Raises Stopped."""
+        for order in self._context.watcher.orders():
+            if order == "stop_after_epoch":
+                self._stops_after_epoch = True
+            elif order == "sample_now":
+                self._due += [_SAMPLES] if self._context.known.prompts else []
+            else:
+                self._due.append(_STEP_FILE)
+                self._keeps_now = True
+        check(self._context.watcher)
+
+    def _batch(self, example: Example) -> None:
+        window = self._plan.window(self.number)
+        batches = self._plan.batches(example.batch.epoch)[window.first : window.first + window.size]
+        pictures = sum(len(each.items) for each in batches)
+        place = Place(self.step, len(self._losses), pictures)
+        self._losses.append(self._learner.add_gradients(example, place))
+        self._paths.append(example.paths)
+        self._since.pictures += len(example.paths)
+        self.number += 1
+
+    def _update(self, log: MetricsLog, loader: Loader[Any, Example]) -> None:
+        context = self._context
+        norm = self._learner.step(self.step, self.total)
+        losses = [float(each) for each in self._losses]
+        self._check(losses, float(norm))
+        self.step += 1
+        loss = sum(losses)
+        self.average.add(loss)
+        self._losses, self._paths = [], []
+        since = self._since
+        since.losses.append(loss)
+        if self.step % context.settings.logging.every_steps == 0 or self.step == self.total:
+            item = self._metrics(since, float(norm), loader.wait_s)
+            self._since = _Since(waited=loader.wait_s)
+            log.add(item)
+            context.watcher.metrics(item)
+            self._tell(item)
+        else:
+            context.watcher.progress("train", self.step, self.total, unit="steps")
+        if self.first_step_s is None:
+            self.first_step_s = time.perf_counter()
+            context.begin_hashing()
+        self._plan_what_is_due()
+
+    def _check(self, losses: list[float], norm: float) -> None:
+        """Raises NanLoss where the network is spoilt."""
+        bad = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
+        if not bad and (math.isfinite(norm) or self._learner.skips_overflows):
+            return
+        paths = [to_wire(path) for index in bad or range(len(losses)) for path in self._paths[index]]
+        what = "The loss" if bad else "The gradient"
+        kept = "There is no checkpoint yet" if self.checkpoint is None else "The last good checkpoint stays"
+        raise NanLoss(
+            f"{what} of step {self.step + 1} is no number; its pictures: {', '.join(paths[:3])}"
+            f"{' and others' if len(paths) > 3 else ''}. {kept}.",
+            where=paths[0] if paths else None,
+            hint="A lower learning rate, bf16 or fp32 instead of fp16, or gradient clipping help most often.",
+            details={
+                "step": self.step + 1,
+                "images": paths[:_MOST_NAMES],
+                "checkpoint": None if self.checkpoint is None else to_wire(self.checkpoint),
+            },
+        )
+
+    def _metrics(self, since: "_Since", norm: float, waited: float) -> TrainMetrics:
+        seconds = max(time.perf_counter() - since.at, 1e-9)
+        return TrainMetrics(
+            step=self.step,
+            epoch=(self.step - 1) // self._plan.steps_per_epoch + 1,
+            loss=sum(since.losses) / len(since.losses),
+            loss_average=self.average.mean,
+            rates=self._learner.rates(),
+            grad_norm=norm if math.isfinite(norm) else None,
+            seconds=round(seconds, 6),
+            images_per_s=round(since.pictures / seconds, 4),
+            data_wait=round(min(1.0, (waited - since.waited) / seconds), 5),
+            memory=self._context.peak.look("train"),
+        )
+
+    def _tell(self, item: TrainMetrics) -> None:
+        rates = {f"lr_{name}": rate for name, rate in item.rates.items()}
+        self._context.watcher.progress(
+            "train",
+            self.step,
+            self.total,
+            unit="steps",
+            metrics={
+                "loss": item.loss,
+                "loss_average": item.loss_average,
+                **rates,
+                "epoch": float(item.epoch),
+                "images_per_s": item.images_per_s,
+                "data_wait": item.data_wait,
+                **({} if item.memory is None else {"memory": float(item.memory)}),
+            },
+        )
+
+    def _plan_what_is_due(self) -> None:
+        occasions = self._context.occasions
+        for is_due, name in (
+            (occasions.saves_step(self.step), _STEP_FILE),
+            (occasions.saves_epoch(self.step), _EPOCH_FILE),
+            (occasions.samples(self.step), _SAMPLES),
+        ):
+            if is_due and name not in self._due:
+                self._due.append(name)
+
+    def _settle(self) -> None:
+        """Do what is due after a step; a checkpoint comes last, so that nothing is done twice."""
+        outputs = self._context.outputs
+        is_long = bool(self._due)
+        while self._due:
+            match self._due[0]:
+                case "step_file":
+                    self._save_on_the_way(outputs.of_step(self.step), None)
+                case "epoch_file":
+                    epoch = self._context.occasions.epoch(self.step)
+                    self._save_on_the_way(outputs.of_epoch(epoch), epoch)
+                case _:
+                    self._sample()
+            self._due.pop(0)
+        if self._is_time_to_keep:
+            self.keep()
+            is_long = True
+        if is_long:
+            # The time that files take is not that of steps.
+            self._since = _Since(waited=self._since.waited, losses=self._since.losses)
+
+    @property
+    def _is_time_to_keep(self) -> bool:
+        if self.step == 0:
+            return False
+        minutes = self._context.settings.checkpoints.every_minutes
+        is_late = minutes > 0 and time.monotonic() - self._kept_at >= minutes * 60
+        return is_late or self._keeps_now or self._context.occasions.keeps(self.step)
+
+    def _save_on_the_way(self, path: str, epoch: int | None) -> None:
+        written = self.save(path, "lora_step")
+        saved = SavedFile(
+            file=to_wire(path), bytes=written.bytes, sha256=written.sha256, step=self.step, epoch=epoch
+        )
+        self._context.outputs.keep(saved, self._context.settings.saving.keep_last)
+
+    def _sample(self) -> None:
+        context = self._context
+        prompts = context.known.prompts
+        context.watcher.progress("sample", 0, len(prompts), unit="images")
+
+        def told(sample: Sample) -> None:
+            labels = {"step": sample.step, "prompt_index": sample.prompt_index}
+            sha256 = _sha256(sample.path)
+            context.watcher.made(Made("sample", sample.path, sample.bytes, sha256, "image/png", labels))
+            context.watcher.progress("sample", sample.prompt_index + 1, len(prompts), unit="images")
+            self.samples += 1
+
+        context.peak.next("train")
+        context.sampler.make(self.step, lambda: check(context.watcher), told)
+        context.peak.next("sample")
+
+    def _snapshot(self, position: Position) -> Snapshot:
+        state = self._learner.state()
+        saved = [
+            {name: getattr(each, name) for name in each.__struct_fields__}
+            for each in self._context.outputs.saved
+        ]
+        window = {
+            "gradients": self._learner.gradients(),
+            "losses": [float(each) for each in self._losses],
+            "average": self.average.losses,
+        }
+        schedule = {"due": list(self._due), "saved": saved, "samples": self.samples}
+        return Snapshot(position, self._digest, schedule=schedule, window=window, **state)
+
+
+class _Since:
+    """What has come together since the last metrics."""
+
+    def __init__(self, waited: float = 0.0, losses: list[float] | None = None) -> None:
+        self.at = time.perf_counter()
+        self.waited = waited
+        self.pictures = 0
+        self.losses: list[float] = losses or []
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

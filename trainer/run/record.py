@@ -1,0 +1,110 @@
+"""The record of a run in its folder, and where a run begins: anew, or at one of its checkpoints."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from contract.errors import FileUnreadable, WeightsDamaged
+from contract.methods.train import TrainSettings
+from contract.methods.training.run_record import RUN_RECORD, RunRecord, decode_run, encode_run
+from contract.rules.paths import to_wire
+from trainer.checkpoints.folder import Checkpoint, CheckpointFolder
+from trainer.run import whole
+from trainer.run.request import Request
+from trainer.run.same import check_same
+
+CHECKPOINTS: Final = "checkpoints"
+
+
+def record_of(request: Request) -> RunRecord:
+    """That of the run so far, with the settings that hold from now on; or a new one, not written yet.
+
+    Raises InvalidParams where the settings are those of another run, and FileUnreadable.
+    """
+    before = _read(request.folder)
+    if before is None:
+        origin = None if request.checkpoint is None else to_wire(request.checkpoint)
+        return _new(request, origin)
+    check_same(before.settings, request.settings)
+    return msgspec.structs.replace(
+        before,
+        settings=request.settings,
+        name=_name(request),
+        output=to_wire(request.output),
+        finished=False,
+        changed=before.changed or _is_changed(before.settings, request.settings),
+    )
+
+
+def write_record(folder: str, record: RunRecord) -> None:
+    """Raises DiskFull and FileUnwritable."""
+    whole.replace(os.path.join(folder, RUN_RECORD), encode_run(record))
+
+
+def beginning(request: Request, told: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint to go on from: the newest whole one of the run, else the one of another run that was
+    asked for. `told` hears of those that are damaged.
+
+    Raises FileMissing, FileUnreadable, WeightsDamaged, and InvalidParams where that other run is unlike this.
+    """
+    newest = CheckpointFolder(os.path.join(request.folder, CHECKPOINTS)).newest()
+    for error in newest.damaged:
+        told(f"{error.message} An older one is used.")
+    if newest.checkpoint is not None:
+        return newest.checkpoint
+    if request.checkpoint is None:
+        if newest.damaged:
+            raise newest.damaged[0]
+        return None
+    return _of_another(request, request.checkpoint)
+
+
+def _of_another(request: Request, path: str) -> Checkpoint:
+    folder, name = os.path.split(os.path.abspath(path))
+    other = _read(os.path.dirname(folder))
+    if other is not None:
+        check_same(other.settings, request.settings)
+    return CheckpointFolder(folder).open(name)
+
+
+def _is_changed(before: TrainSettings, now: TrainSettings) -> bool:
+    """Whether the result may be another than that of a run that had the new settings from the start: by
+    another length, which the rates follow from, or another type of what is cached."""
+    pairs = [(each.training.epochs, each.training.steps, each.caching) for each in (before, now)]
+    return pairs[0] != pairs[1]
+
+
+def _new(request: Request, origin: str | None) -> RunRecord:
+    now = time.time()
+    return RunRecord(
+        name=_name(request),
+        settings=request.settings,
+        started_at=now,
+        # As the reference trainer, whose number is a random one; programs only compare it.
+        session=int.from_bytes(os.urandom(4), "big"),
+        output=to_wire(request.output),
+        origin=origin,
+    )
+
+
+def _name(request: Request) -> str:
+    return os.path.splitext(os.path.basename(request.output))[0]
+
+
+def _read(folder: str) -> RunRecord | None:
+    path = os.path.join(folder, RUN_RECORD)
+    where = to_wire(path)
+    try:
+        with open(path, "rb") as file:
+            return decode_run(file.read())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FileUnreadable(f"`{where}` cannot be read.", where=where) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise WeightsDamaged(
+            f"`{where}` is damaged, or of a newer version.", where=where, hint="Begin a new run."
+        ) from None

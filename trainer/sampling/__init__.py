@@ -1,0 +1,1 @@
+"""Samples: the pictures that show how far a training is."""
