@@ -50,9 +50,9 @@ class Api:
         answer = await self.ask("GET", path)
         return _said(answer), answer.headers["etag"]
 
-    async def post(self, path: str, body: Any = None) -> JSON:
+    async def post(self, path: str, body: Any = None, **query: str | None) -> JSON:
         """Make or start something."""
-        return _said(await self.ask("POST", path, body=body))
+        return _said(await self.ask("POST", path, query=query, body=body))
 
     async def change(self, method: str, path: str, body: Any, etag: str) -> JSON:
         """Replace or change the version whose ETag is `etag`."""

@@ -25,7 +25,8 @@ _AGAIN_S: Final = 0.25
 async def follow(studio: Api, home: Path, job_id: str, output: Output) -> Exit:
     """Show what a job does until it has ended. Raises NotReady where no studio runs, and NotFound."""
     job = await studio.get(f"/jobs/{job_id}")
-    _show(job, output)
+    output.event("job", job=job)
+    output.note(f"{job['name']} ({job['id']}): {state_line(job)}")
     if job["state"] not in TERMINAL:
         if studio.own is not None:
             raise NotReady("No studio runs, so the job waits.", hint="`lorakeet serve` starts one.")
@@ -36,13 +37,14 @@ async def follow(studio: Api, home: Path, job_id: str, output: Output) -> Exit:
 async def _to_the_end(studio: Api, home: Path, job: JSON, output: Output) -> JSON:
     """The job as it ended."""
     after = str(job["last_event_id"])
+    tell = _Told(job, output)
     async with AsyncExitStack() as stack:
         while True:
             try:
                 async with aclosing(_stream(studio, job["id"], after)) as stream:
                     async for event in stream:
                         after = event.id
-                        if _tell(event, output):
+                        if tell.event(event):
                             job = await studio.get(f"/jobs/{job['id']}")
                             if job["state"] in TERMINAL:
                                 return job
@@ -70,29 +72,55 @@ async def _back(home: Path, stack: AsyncExitStack) -> Api:
     raise NotReady("The studio has not come back.", hint="The job goes on when it does: `lorakeet serve`.")
 
 
-def _tell(event: Event, output: Output) -> bool:
-    """Show an event; whether it may be the end, so that the job has to be looked at."""
-    match event.name:
-        case "job.progress":
-            output.progress(msgspec.convert({"job_id": event.data["id"], **event.data["progress"]}, Progress))
-        case "job.log":
-            for line in event.data["lines"]:
-                output.event("log", level=line["level"], message=line["message"])
-                output.note(line["message"], "yellow" if line["level"] in ("warning", "error") else "dim")
-        case "job.item":
-            output.event("items", items=event.data["items"])
-        case "reset":
-            return True
-        case _ if "state" in event.data:
-            output.event("changed", job=event.data)
-            output.note(state_line(event.data))
-            return bool(event.data["state"] in TERMINAL)
-    return False
+class _Told:
+    """Shows the events of a job."""
 
+    def __init__(self, job: JSON, output: Output) -> None:
+        self._output = output
+        self._training = None
+        if job["kind"] == "train":
+            from orchestrator.cli.training_shown import TrainingShown
 
-def _show(job: JSON, output: Output) -> None:
-    output.event("job", job=job)
-    output.note(f"{job['name']} ({job['id']}): {state_line(job)}")
+            self._training = TrainingShown(output, job["settings"]["training"].get("epochs"))
+
+    def event(self, event: Event) -> bool:
+        """Show one; whether it may be the end, so that the job has to be looked at."""
+        output = self._output
+        match event.name:
+            case "job.progress":
+                self._progress(event.data)
+            case "job.log":
+                for line in event.data["lines"]:
+                    output.event("log", level=line["level"], message=line["message"])
+                    output.note(line["message"], "yellow" if line["level"] in ("warning", "error") else "dim")
+            case "job.item":
+                output.event("items", items=event.data["items"])
+            case "job.artifact":
+                self._artifact(event.data["artifact"])
+            case "job.metrics":
+                self._samples(event.data["samples"])
+            case "reset":
+                return True
+            case _ if "state" in event.data:
+                output.event("changed", job=event.data)
+                output.note(state_line(event.data))
+                return bool(event.data["state"] in TERMINAL)
+        return False
+
+    def _progress(self, data: JSON) -> None:
+        step = msgspec.convert({"job_id": data["id"], **data["progress"]}, Progress)
+        show = self._output.progress if self._training is None else self._training.progress
+        show(step)
+
+    def _artifact(self, artifact: JSON) -> None:
+        self._output.event("artifact", artifact=artifact)
+        if self._training is not None:
+            self._training.made(artifact["role"], artifact["name"], artifact["labels"])
+
+    def _samples(self, samples: list[JSON]) -> None:
+        self._output.event("metrics", samples=samples)
+        if self._training is not None and samples:
+            self._training.measured(samples[-1]["values"].get("memory"))
 
 
 def _end(job: JSON, output: Output) -> Exit:

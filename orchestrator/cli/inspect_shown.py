@@ -33,6 +33,8 @@ _PLAIN_BAR: Final = 40
 _KEYS: Final = 5
 _TAGS: Final = 12
 _SIGNS: Final = 4
+#: In the recipe of a training; one of a merge has none of it.
+_OF_TRAINING: Final = '"kind":"train"'
 _DIM, _BOLD, _GOOD, _FAIR, _BAD = "dim", "bold", "green", "yellow", "red"
 
 _KINDS: Final = {
@@ -182,7 +184,8 @@ def _about(result: InspectResult, width: int | None) -> Iterator[Line]:
         more = _more(_TAGS, result.tags).strip()
         yield from _flow("tags", [*tags, [Part(more, _DIM)]] if more else tags, width)
     if result.recipe is not None:
-        yield _row("recipe", Part("embedded; `lorakeet merge` runs it again"))
+        again = "reproduce` trains it" if _OF_TRAINING in result.recipe else "merge` runs it"
+        yield _row("recipe", Part(f"embedded; `lorakeet {again} again"))
 
 
 def _evidence(result: InspectResult, width: int | None) -> Iterator[Line]:

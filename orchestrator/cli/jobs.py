@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from contract.errors import NotFound, SettingsInvalid
+from contract.methods.train import ACTIONS
 from orchestrator.cli.api import JSON, Api
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.following import follow
@@ -28,7 +29,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         (
             Verb("list", "the newest jobs, or those that wait", _list, _which),
             Verb("show", "one job with everything", _show, _job),
-            Verb("cancel", "end jobs, or take them out of the queue", _cancel, _jobs),
+            Verb("cancel", "end jobs, or take them out of the queue", _cancel, _which_end),
+            Verb("pause", "stop a training with a checkpoint; its device is free for others", _pause, _job),
+            Verb("resume", "let a job that is paused go on", _resume, _job),
+            Verb("order", "tell a running training to save, sample, or end after its epoch", _order, _what),
             Verb("retry", "another attempt of a job that failed, was canceled or interrupted", _retry, _job),
             Verb("reorder", "bring a job that waits to another place", _reorder, _place),
             Verb("follow", "show what a job does until it has ended", _follow, _job),
@@ -43,6 +47,18 @@ def _job(parser: argparse.ArgumentParser) -> None:
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", metavar="ID", nargs="+", help="id of a job, or `last` for the newest")
+
+
+def _which_end(parser: argparse.ArgumentParser) -> None:
+    _jobs(parser)
+    parser.add_argument(
+        "--now", action="store_true", help="without a checkpoint, also of one that is ending already"
+    )
+
+
+def _what(parser: argparse.ArgumentParser) -> None:
+    _job(parser)
+    parser.add_argument("action", metavar="ORDER", choices=ACTIONS, help=", ".join(ACTIONS))
 
 
 def _which(parser: argparse.ArgumentParser) -> None:
@@ -97,9 +113,25 @@ async def _show(arguments: argparse.Namespace, studio: Api, output: Output) -> E
 
 
 async def _cancel(arguments: argparse.Namespace, studio: Api, output: Output) -> Exit:
+    mode = "now" if arguments.now else None
     for each in arguments.jobs:
-        job = await studio.post(f"/jobs/{await _id(studio, each)}/cancel")
-        _say(job, output)
+        _say(await studio.post(f"/jobs/{await _id(studio, each)}/cancel", mode=mode), output)
+    return Exit.DONE
+
+
+async def _pause(arguments: argparse.Namespace, studio: Api, output: Output) -> Exit:
+    _say(await studio.post(f"/jobs/{await _id(studio, arguments.job)}/pause"), output)
+    return Exit.DONE
+
+
+async def _resume(arguments: argparse.Namespace, studio: Api, output: Output) -> Exit:
+    _say(await studio.post(f"/jobs/{await _id(studio, arguments.job)}/resume"), output)
+    return Exit.DONE
+
+
+async def _order(arguments: argparse.Namespace, studio: Api, output: Output) -> Exit:
+    job_id = await _id(studio, arguments.job)
+    _say(await studio.post(f"/jobs/{job_id}/actions", {"action": arguments.action}), output)
     return Exit.DONE
 
 

@@ -85,7 +85,8 @@ def trained(outcome: TrainOutcome) -> Iterator[str]:
         yield f"  on the way{_examples([_name(each.file) for each in outcome.saved], _TENSORS)}"
     if outcome.failed_count:
         yield f"  {_counted(outcome.failed_count, 'picture')} left out"
-    yield f"  {size(outcome.bytes or 0)}{_time(outcome.timings)}"
+    if outcome.bytes is not None:
+        yield f"  {size(outcome.bytes)}{_time(outcome.timings)}"
 
 
 def _how_well(outcome: MergeOutcome) -> str:

@@ -91,10 +91,11 @@ class Output:
             self.note("  The kernel's last words:", "dim")
             self.note("\n".join(f"    {line}" for line in tail.splitlines()[-12:]), "dim")
 
-    def progress(self, step: Step, words: str | None = None) -> None:
+    def progress(self, step: Step, words: str | None = None, *, title: str | None = None) -> None:
         """How far a job is; a bar on a terminal, nothing elsewhere.
 
-        `words` beside the bar take the place of the rate and of the time that remains.
+        `words` beside the bar take the place of the rate and of the time that remains, and `title` before it
+        that of the phase.
         """
         metrics = {"metrics": step.metrics} if step.metrics else {}
         self.event("progress", **{name: getattr(step, name) for name in _SHOWN}, **metrics)
@@ -105,7 +106,7 @@ class Output:
         rate = "" if step.rate is None or step.unit == "bytes" else f"{step.rate:.1f} {step.unit}/s"
         bar.update(
             self._task,
-            description=step.phase,
+            description=step.phase if title is None else title,
             completed=step.step,
             total=step.total,
             words=rate if words is None else words,

@@ -28,6 +28,7 @@ from orchestrator.models.layouts import MADE, OWN
 from orchestrator.settings import load
 
 _BASE: Final[FileField] = "model.base"
+_FIRST: Final = ("source", "output", "model", "training", "network")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +67,9 @@ async def run(arguments: argparse.Namespace, output: Output) -> Exit:
         each.field: path for each in wanted_files(recipe) if (path := _path(each, arguments)) is not None
     }
     missing = [each for each in wanted_files(recipe) if each.field not in files]
-    folders = [to_wire(os.path.abspath(os.path.expanduser(each))) for each in arguments.folders]
+    folders = [weights_file(each)["path"] for each in arguments.folders]
     lost = _lost_pictures(recipe, folders)
-    tables = as_training_table(recipe, files=files, folders=folders)
+    tables = _in_order(as_training_table(recipe, files=files, folders=folders))
     out: str | None = arguments.out
     if out is not None:
         write_new(Path(out), as_toml(tables).encode())
@@ -90,18 +91,24 @@ async def run(arguments: argparse.Namespace, output: Output) -> Exit:
     return Exit.DONE
 
 
+def _in_order(tables: dict[str, Any]) -> dict[str, Any]:
+    """With what people change first at the top."""
+    rest = {name: each for name, each in tables.items() if name not in _FIRST and each != []}
+    return {name: tables[name] for name in _FIRST if name in tables} | rest
+
+
 def _recipe(file: str) -> TrainRecipe:
     text = metadata_of(Path(from_wire(file))).get(RECIPE_KEY)
     if text is None:
         raise SettingsInvalid(
             f"{file} does not say how it was trained.",
             where=file,
-            hint="Lorakeet's own files do, unless `metadata.recipe` was off; `lorakeet inspect` shows the rest.",
+            hint="Lorakeet's own LoRAs do, unless `metadata.recipe` was off.",
         )
     return decode_recipe(text, file)
 
 
-# The models --------------------------------------------------------------------------------------------------
+# The models ------------------------------------------------------------------------------------------------
 
 
 def _path(wanted: WantedFile, arguments: argparse.Namespace) -> str | None:
@@ -146,7 +153,7 @@ def _weights_in(folders: Sequence[str]) -> Iterator[str]:
             yield from (os.path.join(parent, name) for name in sorted(names) if name.endswith(SUFFIX))
 
 
-# The pictures ------------------------------------------------------------------------------------------------
+# The pictures ----------------------------------------------------------------------------------------------
 
 
 def _lost_pictures(recipe: TrainRecipe, folders: Sequence[str]) -> int | None:
@@ -169,7 +176,7 @@ def _pictures_in(folder: str) -> Iterator[str]:
         )
 
 
-# What may be different ---------------------------------------------------------------------------------------
+# What may be different -------------------------------------------------------------------------------------
 
 
 def _warnings(

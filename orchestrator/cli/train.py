@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from contract.errors import DeviceLost, DiskFull, JobCanceled, KernelError, LorakeetError, OutOfMemory
+from contract.errors import DeviceLost, DiskFull, JobCanceled, KernelDied, LorakeetError, OutOfMemory
 from contract.methods.train import TrainOutcome, TrainSettings
 from contract.rules.paths import from_wire, to_wire
 from orchestrator.cli import outcomes
@@ -26,7 +26,7 @@ from orchestrator.settings import Settings, load
 
 _SETTINGS: Final = "$.params.settings."
 #: After these the same command may well come further.
-_PASSING: Final = (KernelError, DiskFull, DeviceLost)
+_PASSING: Final = (KernelDied, DiskFull, DeviceLost)
 _EXAMPLES: Final = """examples:
   lorakeet train cat.toml
   lorakeet train cat.toml --set training.epochs=20 --set optimizer.learning_rate=5e-5
@@ -121,7 +121,7 @@ async def train(arguments: argparse.Namespace, home: Path, settings: Settings, o
 
 async def _trained(work: Work, settings: Settings, stopping: Stopping, output: Output) -> TrainOutcome:
     """Run the job to its end. Raises JobCanceled and what else the kernel raises."""
-    shown = TrainingShown(output, work.wanted.settings)
+    shown = TrainingShown(output, work.wanted.settings.training.epochs)
     job_id = new_id("job")
     try:
         async with own_kernel(settings, work.roots()) as kernel, task_group() as tasks:
@@ -185,10 +185,10 @@ def _with_advice(error: LorakeetError, work: Work) -> LorakeetError:
     field = _field_of(error, work.wanted.settings)
     if field is not None and field not in error.message:
         error.message = f"{field}: {error.message}"
-    hints = [error.hint or ""]
-    if isinstance(error, _PASSING):
+    hints, at = [error.hint or ""], work.checkpoint_at
+    if at is not None and isinstance(error, _PASSING):
         hints.append(_goes_on(work))
-    elif isinstance(error, OutOfMemory) and (at := work.checkpoint_at) is not None:
+    elif at is not None and isinstance(error, OutOfMemory):
         hints.append(f"With such settings --resume goes on from step {at}.")
     error.hint = " ".join(filter(None, hints)) or None
     return error

@@ -142,7 +142,9 @@ def _meant(tokens: Sequence[str | int], tables: Any) -> str:
     wrong, known = str(tokens[-1]), _names(structs)
     if close := difflib.get_close_matches(wrong, known, 1, _ALIKE):
         return f"; did you mean `{close[0]}`?"
-    if others := [table for table, names in _tables() if wrong in names]:
+    # Of one and the same table another `type` may have the field, which helps nobody.
+    own = ".".join(str(token) for token in tokens[:-1] if not isinstance(token, int))
+    if others := [table for table, names in _tables() if wrong in names and table != own]:
         return f"; it stands in {' or '.join(f'[{each}]' for each in others)}"
     return f"; there are {', '.join(known)}" if known else ""
 

@@ -1,12 +1,12 @@
 """A training as it goes on: on a terminal a line that changes, elsewhere one now and then; or events."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from contract.methods.train import TrainMetrics, TrainSettings
+from contract.methods.train import TrainMetrics
 from contract.notifications import Artifact, Partial, Progress
 from contract.rules.paths import from_wire
 from orchestrator.cli.kernel_jobs import show
@@ -43,14 +43,13 @@ class Part(NamedTuple):
 
 
 class TrainingShown:
-    """Takes what a training says, and shows it. `checkpoint` is the step of the newest one, None without."""
+    """Takes what a training of so many `epochs` says, where that is known, and shows it."""
 
-    def __init__(self, output: Output, settings: TrainSettings) -> None:
-        self.checkpoint: int | None = None
+    def __init__(self, output: Output, epochs: int | None) -> None:
         self._output = output
-        self._epochs = settings.training.epochs
-        self._newest: TrainMetrics | None = None
-        self._words: str | None = None
+        self._epochs = epochs
+        self._memory: int | None = None
+        self._train: Progress | None = None
         self._pace: tuple[float | None, float | None] = (None, None)
         self._told: set[str] = set()
         self._said_at = float("-inf")
@@ -59,25 +58,35 @@ class TrainingShown:
         """The sink of the job."""
         match said:
             case Progress():
-                self._progress(said)
+                self.progress(said)
             case Partial():
                 for item in msgspec.convert(said.items, list[TrainMetrics]):
-                    self._newest = item
+                    self.measured(item.memory)
                     self._output.event("metrics", metrics=item)
             case Artifact():
                 show(said, self._output)
-                self._made(said)
+                self.made(said.role, from_wire(said.path), said.labels)
             case _:
                 show(said, self._output)
 
-    def _progress(self, step: Progress) -> None:
+    def measured(self, memory: float | None) -> None:
+        """The peak of memory in bytes, as far as it is known."""
+        self._memory = self._memory if memory is None else int(memory)
+
+    def progress(self, step: Progress) -> None:
+        """Where it stands."""
         if step.phase == TRAIN:
             # Right after a sample nothing is known of the pace; what it was is nearer to the truth.
             self._pace = self._pace if step.eta_s is None else (step.rate, step.eta_s)
-            room = self._output.room_beside_bar - len(f"{TRAIN}  {step.total}/{step.total}  ")
-            self._words = _GAP.join(fitting(list(self._parts(step)), room))
-        # What stands there stays while it samples and saves.
-        self._output.progress(step, self._words)
+            self._train = step
+        if self._train is None:
+            self._output.progress(step)
+        else:
+            # What was told last stays while it samples and saves.
+            title = "" if step.phase == TRAIN else step.phase
+            room = self._output.room_beside_bar - len(f"{title}  {step.total}/{step.total}   ")
+            words = _GAP.join(fitting(list(self._parts(self._train)), room))
+            self._output.progress(step, words, title=title)
         if not self._output.shows_bars:
             self._line(step)
 
@@ -94,7 +103,7 @@ class TrainingShown:
 
     def _parts(self, step: Progress) -> Iterator[Part]:
         """All that is known of where it stands, in the order in which it is read."""
-        metrics, newest = step.metrics, self._newest
+        metrics = step.metrics
         if "epoch" in metrics:
             of = "" if self._epochs is None else f"/{self._epochs}"
             yield Part(3, f"epoch {metrics['epoch']:.0f}{of}", f"ep {metrics['epoch']:.0f}{of}")
@@ -109,21 +118,21 @@ class TrainingShown:
             yield Part(2, pace(rate))
         if eta_s is not None and step.step != step.total:
             yield Part(1, f"ETA {clock(eta_s)}")
-        if newest is not None and newest.memory:
-            memory = size(newest.memory)
+        if self._memory:
+            memory = size(self._memory)
             yield Part(5, memory, memory.replace(" ", "").removesuffix("iB"))
 
-    def _made(self, made: Artifact) -> None:
-        step, name = made.labels.get("step", 0), from_wire(made.path).replace("\\", "/")
-        match made.role:
-            case "checkpoint":
-                self.checkpoint = step
+    def made(self, role: str, name: str, labels: Mapping[str, int]) -> None:
+        """A file that is finished."""
+        step = labels.get("step", 0)
+        match role:
+            case "checkpoint" if "step" in labels:
                 self._output.note(f"step {step}: a checkpoint to go on from", "dim")
             case "sample":
-                number = made.labels.get("prompt_index", 0) + 1
-                self._output.note(f"step {step}: sample {number}, {name}", "dim")
+                self._output.note(f"step {step}: sample {labels.get('prompt_index', 0) + 1}, {name}", "dim")
             case "lora_step":
-                self._output.note(f"step {step}: {name.rpartition('/')[2]}", "dim")
+                file = name.replace("\\", "/").rpartition("/")[2]
+                self._output.note(f"step {step}: {file}", "dim")
 
 
 def fitting(parts: Sequence[Part], room: int) -> list[str]:

@@ -19,7 +19,8 @@ from contract.rules.paths import from_wire, to_wire
 from orchestrator.clock import now_ms, rfc3339
 from orchestrator.jobs.table import Epoch, current
 
-#: Roles of files that their job itself removes when it has newer ones.
+#: Roles of files that a training removes by itself when it has newer ones. A merge has a `checkpoint`, too: a
+#: model, without the step that those of trainings have among their labels.
 _PASSING: Final = frozenset({"checkpoint", "lora_step"})
 
 
@@ -39,13 +40,19 @@ class KeptArtifact(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_there(self) -> bool:
         """Unless it has given way to a newer one."""
-        return self.role not in _PASSING or os.path.lexists(from_wire(self.path))
+        may_go = self.role in _PASSING and "step" in self.labels
+        return not may_go or os.path.lexists(from_wire(self.path))
+
+    @property
+    def is_state(self) -> bool:
+        """Whether a training can go on from it: then it is the manifest in a folder."""
+        return self.role == "checkpoint" and "step" in self.labels
 
 
 class JobArtifact(Reply, kw_only=True):
     """A file that the job made; `sha256` is lower-case hex of its bytes. `labels` say which of several of its
-    role it is: a `checkpoint` and a `lora_step` have a `step` and an `epoch`, a `sample` a `step` and a
-    `prompt_index` from 0. The file of a checkpoint, which is a folder, is its manifest."""
+    role it is: the `checkpoint` and `lora_step` of a training have `step` and `epoch`, a `sample` has `step`
+    and `prompt_index` from 0. The file of such a checkpoint, which is a folder, is its manifest."""
 
     number: int
     role: str
@@ -115,7 +122,7 @@ async def described(job_id: str, role: str, path: Path, media_type: str) -> Arti
     return Artifact(job_id=job_id, role=role, path=named, bytes=size, sha256=digest, media_type=media_type)
 
 
-_encode = msgspec.json.Encoder(order="sorted").encode
+_encode = msgspec.json.Encoder().encode
 _COLUMNS: Final = "number, role, path, bytes, sha256, media_type, labels, created_ms"
 _SAME: Final = "SELECT number FROM artifacts WHERE job_id = ? AND path = ?"
 _PUT: Final = (
@@ -125,9 +132,9 @@ _PUT: Final = (
 
 
 def _name(artifact: KeptArtifact) -> str:
-    """A checkpoint is called after its folder."""
+    """A state of a training is called after its folder."""
     parts = from_wire(artifact.path).replace("\\", "/").split("/")
-    return parts[-2 if artifact.role == "checkpoint" and len(parts) > 1 else -1]
+    return parts[-2 if artifact.is_state and len(parts) > 1 else -1]
 
 
 def _artifact(row: sqlite3.Row) -> KeptArtifact:

@@ -146,14 +146,12 @@ class Jobs:
     async def order(self, id: str, action: str) -> None:
         """Give a running job an order that its kind knows; what it does is told in its own events.
 
-        Raises NotFound, InvalidParams for an order that its kind does not know, and StateConflict.
+        Raises NotFound, and StateConflict where it does not run, or its kind does not know the order.
         """
         job = await self.get(id)
         kind = self.kinds.get(job.kind)
-        known = () if kind is None else kind.actions
-        if action not in known:
-            what = f"is none of {', '.join(known)}" if known else f"`{job.kind}` takes no orders"
-            raise invalid([Problem("$.action", what)])
+        if kind is None or action not in kind.actions:
+            raise StateConflict(f"A job of the kind `{job.kind}` takes no order `{action}`.", where=id)
         await self._queue.order(job, action)
 
     async def describe(

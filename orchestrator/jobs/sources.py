@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import anyio.to_thread
 from msgspec import Meta
@@ -18,9 +18,6 @@ from orchestrator.jobs.table import get
 
 if TYPE_CHECKING:
     from orchestrator.studio import Studio
-
-#: The role of the artifacts that a later job can go on from.
-CHECKPOINT: Final = "checkpoint"
 
 
 class FileRef(Strict, frozen=True, kw_only=True):
@@ -81,7 +78,7 @@ async def checkpoint_of(studio: "Studio", ref: CheckpointRef) -> str:
     """The folder of a checkpoint, as paths travel. Raises NotFound and FileMissing."""
     kept = await studio.control.read(lambda db: artifacts.get(db, ref.job, ref.artifact))
     where = f"{ref.job}/artifacts/{ref.artifact}"
-    if kept.role != CHECKPOINT:
+    if not kept.is_state:
         raise NotFound(f"The artifact {ref.artifact} is no checkpoint.", where=where)
     if not kept.is_there:
         raise FileMissing("The checkpoint has given way to a newer one.", where=where)

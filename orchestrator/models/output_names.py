@@ -32,7 +32,7 @@ def trained(settings: Settings, names: list[str]) -> str:
     """After its title, or what it is trained on: `holidays`, and `cat` for a folder `10_cat`."""
     title = settings["metadata"]["title"]
     if title and title.strip():
-        return safe_name(title)
+        return safe_name(re.sub(r"[/\\]", "_", title))
     last = re.split(r"[/\\]", from_wire(names[0]) if _is_path(names[0]) else names[0])[-1]
     return safe_name(_REPEATS.sub("", last))
 

@@ -19,6 +19,11 @@ from tests.bench import (
     serve,
     streams,
     tagging,
+    train_full,
+    train_scale,
+    train_sdxl,
+    train_start,
+    train_step,
     writes,
 )
 from tests.bench.child import load
@@ -39,6 +44,13 @@ BENCHMARKS = {
             "checkpoint_merge", "two checkpoints of 2.13 GB into one against cp", checkpoints.run_merge
         ),
         Benchmark("bake", "a LoRA into a checkpoint of 2.13 GB, against cp", checkpoints.run_bake),
+        Benchmark("train_step", "a step of a small model against bare steps", train_step.run_step),
+        Benchmark("train_wait", "waiting for data with caches", train_step.run_wait),
+        Benchmark("train_start", "to the end of the first step, by phase", train_start.run),
+        Benchmark("train_full", "SD1.5 at its full size in bf16 on the processor", train_full.run),
+        Benchmark("train_memory", "memory of such a training by phase", train_full.run_memory),
+        Benchmark("train_scale", "a step with 10 and with 10,000 pictures", train_scale.run),
+        Benchmark("train_sdxl", "SDXL at 1024 pixels on a GPU", train_sdxl.run),
         Benchmark("serve", "start of the studio against one Starlette route; its memory", serve.run),
         Benchmark("writes", "acknowledged writes against raw commits of SQLite", writes.run),
         Benchmark("pages", "thumbnails and pages beside a job that takes every core", pages.run),

@@ -65,7 +65,7 @@ class Bench:
             params["inputs"] = {"file": str(file)}
         with scratch("output") as output:
             params["outputs"] = {"file": str(output)}
-            with _Watch(self._kernel.pid) as watch:
+            with Watch(self._kernel.pid) as watch:
                 started, cpu_before = time.perf_counter(), cpu_s(self._kernel.pid)
                 outcome = self._kernel.call(method, params)
                 seconds, cpu = time.perf_counter() - started, cpu_s(self._kernel.pid) - cpu_before
@@ -83,7 +83,7 @@ class Bench:
         return run
 
 
-class _Watch:
+class Watch:
     """The highest RssAnon of a process in MB while the `with` block runs."""
 
     def __init__(self, pid: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.bench import cache
-from trainer.fixtures import models, original
+from trainer.fixtures import models, original, write
 from trainer.weights.names import LINEAR_KINDS, Site, published, sites
 from trainer.weights.tensor_file import open_weights
 from trainer.weights.tensor_writer import TensorSpec, TensorWriter
@@ -46,8 +46,22 @@ FULL, HALF, SMALL = Scale("full", 1), Scale("half", 2), Scale("small", 16)
 def checkpoint(scale: Scale, number: int) -> Path:
     """A checkpoint with the keys and shapes of Stable Diffusion 1.5, fp16; each `number` is another."""
     name = f"checkpoint-{scale.name}-{number}"
-    folder = cache.made(name, lambda folder: _write_checkpoint(folder / "model.safetensors", scale, number))
+    folder = cache.made(
+        name, lambda folder: _write(folder / "model.safetensors", _sd15(scale.divisor), number)
+    )
     return folder / "model.safetensors"
+
+
+def sdxl() -> Path:
+    """A checkpoint with the keys and shapes of SDXL, fp16, 6.9 GB."""
+    folder = cache.made("checkpoint-sdxl", lambda folder: _write(folder / "model.safetensors", _sdxl(), 0))
+    return folder / "model.safetensors"
+
+
+def small(family: str) -> Path:
+    """A checkpoint of a family with all its blocks and small widths, fp32."""
+    folder = cache.made(f"small-{family}", lambda folder: write(family, folder, dtype="fp32"))
+    return folder / f"{family}.safetensors"
 
 
 def lora(family: str, rank: int, number: int, scale: Scale = FULL) -> Path:
@@ -81,13 +95,13 @@ def _shapes_of(path: Path) -> dict[str, list[int]]:
         return {name: list(tensor.shape) for name, tensor in file.header.tensors.items()}
 
 
-def _write_checkpoint(path: Path, scale: Scale, number: int) -> None:
+def _write(path: Path, family: models.Family, number: int) -> None:
     import torch
 
     source = torch.Generator().manual_seed(number)
     numbers = (torch.randn(_BLOCK, generator=source) * _STD).half()
     block = memoryview(numbers.view(torch.uint8).numpy().data)
-    specs = [TensorSpec(name, "F16", shape) for name, shape in _shapes(scale).items()]
+    specs = [TensorSpec(name, "F16", shape) for name, shape in _shapes(family).items()]
     start = 0
     with TensorWriter(str(path), specs, {}) as writer:
         for spec in writer.order:
@@ -100,15 +114,15 @@ def _write_checkpoint(path: Path, scale: Scale, number: int) -> None:
         writer.finish()
 
 
-def _shapes(scale: Scale) -> Mapping[str, tuple[int, ...]]:
+def _shapes(family: models.Family) -> Mapping[str, tuple[int, ...]]:
     """Keys and shapes of the single file; no number is made."""
     import torch
 
-    family = _sd15(scale.divisor)
     with torch.device("meta"):
-        parts = models.make_unet(family), models.make_vae(family), models.make_encoder(family.encoders[0])
-    unet, vae, text = (part.state_dict() for part in parts)
-    tensors = original.original_file("sd15", unet, vae, [text])
+        texts = [models.make_encoder(each) for each in family.encoders]
+        parts = models.make_unet(family), models.make_vae(family), *texts
+    unet, vae, *others = (part.state_dict() for part in parts)
+    tensors = original.original_file(family.name, unet, vae, others)
     return {key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor.is_meta}
 
 
@@ -129,6 +143,25 @@ def _sd15(divisor: int) -> models.Family:
             "norm_num_groups": 32 // divisor,
         },
         encoders=(small.encoders[0]._replace(width=768 // divisor, tokens=49408 // divisor),),
+    )
+
+
+def _sdxl() -> models.Family:
+    """SDXL as published (`sd_xl_base.yaml`)."""
+    small = models.FAMILIES["sdxl"]
+    first, second = small.encoders
+    return small._replace(
+        unet={
+            **small.unet,
+            "block_out_channels": (320, 640, 1280),
+            "cross_attention_dim": 2048,
+            "attention_head_dim": (5, 10, 20),
+            "norm_num_groups": 32,
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 6 * 256 + 1280,
+        },
+        vae={**small.vae, "block_out_channels": (128, 256, 512, 512), "norm_num_groups": 32},
+        encoders=(first._replace(width=768, tokens=49408), second._replace(width=1280, tokens=49408)),
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 from tests.builders import adapters
 from tests.orchestrator.cli.command import LORAKEET, TIMEOUT_S
 from tests.orchestrator.cli.conftest import SHIPPED
+from trainer.fixtures import write
 
 PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
 PORT = "7878"
@@ -139,6 +140,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     folder, home = tmp_path / "folder", tmp_path / "lorakeet"
     folder.mkdir()
     adapters.write(folder / "style.safetensors", adapters.lora(MODULE, (320, 320), 8), METADATA)
+    shutil.copy(write("sd15", tmp_path / "models").file, folder / "sd15.safetensors")
     for name in ("astronaut.png", "rocket.jpg"):
         shutil.copy(SHIPPED / name, folder)
     opened = Shell(folder, home, free_port())

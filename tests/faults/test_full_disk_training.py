@@ -83,8 +83,7 @@ def test_a_disk_that_is_full_at_any_write_of_a_training_is_told(
 ) -> None:
     with report.trial("T6 every write", part) as trial:
         for point in bench.points[part::PARTS]:
-            _fill(bench, FullFrom(point), trial)
-            _fill(bench, FullFrom(point, times=1), trial)
+            _fill(bench, FullFrom(point, trial.chance.choice((None, 1))), trial)
         assert trial.counts["disk_full"]
 
 
@@ -106,7 +105,7 @@ def _fill(bench: Bench, full: FullFrom, trial: Trial) -> None:
         assert ".part" not in data["where"]
         bench.begin(place, 2).succeed()
     assert product(place) == bench.expected
-    assert place.unfinished() == []
+    assert place.unfinished(caches=True) == []
 
 
 def _check_whole(place: Place) -> None:
@@ -116,4 +115,5 @@ def _check_whole(place: Place) -> None:
     folder = CheckpointFolder(str(place.run / "checkpoints"))
     for name in folder.names():
         folder.open(name)
-    assert place.unfinished() == []
+    # An old checkpoint that was going, and whose going could not be brought to the disk, goes next time.
+    assert [each for each in place.unfinished(caches=True) if not each.startswith(folder.path)] == []

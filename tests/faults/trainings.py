@@ -13,7 +13,6 @@ from contract.rules.tensor_header import parse_header
 from tests.kernel_process import KernelProcess, Message
 from trainer.fixtures import write
 
-JOB: Final = "job_training"
 #: What a file of weights says of its times and its session; all else has to be the same.
 VARYING: Final = frozenset(
     {"ss_training_started_at", "ss_training_finished_at", "ss_session_id", "modelspec.date"}
@@ -64,9 +63,12 @@ class Place(NamedTuple):
     def file(self) -> Path:
         return self.outputs / f"{_NAME}.safetensors"
 
-    def unfinished(self) -> list[str]:
-        """What is left of files and folders that were never whole."""
-        return sorted(str(each) for each in self.folder.rglob("*.part"))
+    def unfinished(self, *, caches: bool = False) -> list[str]:
+        """What is left of files and folders that were never whole. That of caches, which others share, goes
+        when somebody writes there again.
+        """
+        folders = (self.folder,) if caches else (self.run, self.outputs)
+        return sorted(str(each) for folder in folders for each in folder.rglob("*.part"))
 
     def checkpoints(self) -> list[Path]:
         """Of the run, from the oldest on."""
@@ -111,7 +113,11 @@ _CACHED: Final[Message] = _BY_CHANCE | {
     "saving": {"every_steps": 2, "dtype": "bf16"},
 }
 SD15: Final = Training("sd15", "sd15", _BY_CHANCE)
-SDXL: Final = Training("sdxl", "sdxl", _BY_CHANCE)
+#: Some of its thousand modules, since all of them take three times as long.
+_FEWER: Final = ("lora_unet_*attn2_to_[qv]", "lora_te[12]_*[02468]_self_attn_q_proj")
+SDXL: Final = Training(
+    "sdxl", "sdxl", _BY_CHANCE | {"network": _BY_CHANCE["network"] | {"include": list(_FEWER)}}
+)
 CACHED: Final = Training("sd15 with caches", "sd15", _CACHED)
 TRAININGS: Final = (SD15, SDXL, CACHED)
 #: As few changes of the disk as a training has that writes one of everything.
@@ -120,7 +126,10 @@ SHORT: Final = Training(
     "sd15",
     _CACHED
     | {
-        "training": {"steps": 2, "batch_size": 2, "accumulation": 2, "seed": 7},
+        "network": {"type": "lora", "rank": 2, "include": ["lora_unet_*attn2_to_q"]},
+        "optimizer": {"type": "adamw"},
+        "memory": {"gradient_checkpointing": False},
+        "training": {"steps": 2, "batch_size": 2, "accumulation": 1, "seed": 7},
         "sampling": {"prompts": ["a cat"], "every_steps": 1, "at_start": False, "steps": 1},
         "saving": {"every_steps": 1, "keep_last": 1},
         "checkpoints": {"every_steps": 1, "every_minutes": 0, "keep_last": 1},
@@ -161,7 +170,7 @@ class Attempt:
         place: Place,
         number: int = 1,
         *,
-        job_id: str = JOB,
+        job_id: str,
         **inputs: str,
     ) -> None:
         self.kernel = kernel
@@ -188,8 +197,7 @@ class Attempt:
             message = self.kernel.receive(LIMIT_S)
             if message.get("id") == self._id:
                 self._answer = message
-            said = message.get("params", {})
-            if message.get("method") == "progress" and said["phase"] == "train" and said["step"] >= step:
+            elif _step(message) >= step:
                 return True
         return False
 
@@ -217,6 +225,19 @@ class Attempt:
         return result
 
 
+def _step(message: Message) -> int:
+    """The step of which a message tells that it is done; -1 where it tells of none. Of progress only the
+    latest comes through, which may be that something is being saved.
+    """
+    said = message.get("params", {})
+    if message.get("method") == "partial":
+        return max(int(item["step"]) for item in said["items"])
+    if message.get("method") == "progress" and said["phase"] in ("train", "save"):
+        step: int = said["step"]
+        return step
+    return -1
+
+
 def product(place: Place) -> dict[str, object]:
     """Everything that a training leaves for people, in comparable pieces; times and sessions apart."""
     found: dict[str, object] = {}
@@ -230,6 +251,12 @@ def product(place: Place) -> dict[str, object]:
         # A step that was done again is told of again.
         found[f"step {said['step']}"] = [said["loss"], said["rates"], said["grad_norm"]]
     return found
+
+
+def differences(found: Mapping[str, object], expected: Mapping[str, object]) -> dict[str, object]:
+    """Pieces of both that are not the same, each as it was found and as it should be."""
+    both = found.keys() & expected.keys()
+    return {name: (found[name], expected[name]) for name in sorted(both) if found[name] != expected[name]}
 
 
 def weights(path: Path) -> Iterator[tuple[str, object]]:

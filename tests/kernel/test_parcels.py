@@ -37,6 +37,17 @@ def test_an_item_that_is_too_heavy_travels_alone() -> None:
     assert [items for items, _ in sent(["a", "x" * 900, "b"], [], 500)] == [["a"], ["x" * 900], ["b"]]
 
 
+def test_what_waits_can_be_sent_before_something_that_belongs_behind_it() -> None:
+    parcels: list[list[Any]] = []
+    with Parcels(lambda items, _: parcels.append(items), interval_s=60) as collecting:
+        collecting.add([1], [])
+        collecting.add([2], [])
+        assert parcels == [[1]]
+        collecting.flush()
+        collecting.flush()
+        assert parcels == [[1], [2]]
+
+
 def written(limit: int, *replies: bytes, notification: Any = None) -> list[Any]:
     """What a writer makes of these, line by line."""
     reading, writing = os.pipe()

@@ -9,6 +9,7 @@ from contract.rules.taggers import SHORT_NAMES
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.exits import MEANINGS
 from orchestrator.cli.presets import PresetFile
+from orchestrator.cli.training_file import Layer, source_of, told_from, training_of
 from orchestrator.jobs.kinds import KINDS
 from orchestrator.presets import check_partial
 from orchestrator.settings import decode_table
@@ -34,6 +35,13 @@ def test_the_example_of_a_settings_file_is_one() -> None:
     settings = decode_table({**table, "model": {"repo": "any/one"}}, TagSettings, "the example")
     assert (settings.exclude, settings.replace) == (["watermark", "signature"], {"grey_hair": "gray hair"})
     assert table["model"] in SHORT_NAMES
+
+
+def test_the_example_of_a_training_is_one() -> None:
+    (example,) = [each for each in re.findall(r"```toml\n(.*?)```", _PAGE, re.DOTALL) if "[source]" in each]
+    told = told_from("/files", tomllib.loads(example))
+    training = training_of([Layer("the example", told)], "the example")
+    assert source_of(training).folders == ["/files/pictures"] and training.output is None
 
 
 def test_the_example_of_a_preset_is_one() -> None:

@@ -25,7 +25,7 @@ from trainer.checkpoints import manifest as manifests
 from trainer.checkpoints.manifest import FileFacts, Manifest, ManifestUnreadable, Position
 from trainer.checkpoints.part import json_name, read_part, write_part
 from trainer.checkpoints.state import State
-from trainer.checkpoints.unfinished_folder import UnfinishedFolder, remove
+from trainer.checkpoints.unfinished_folder import UnfinishedFolder, clear, remove
 from trainer.checkpoints.whole_file import keep
 from trainer.weights.tensor_writer import Written
 
@@ -157,6 +157,11 @@ class CheckpointFolder:
             self.open(name)
             return True
         return False
+
+    def clear(self) -> None:
+        """Remove what processes that are no more have left unfinished, as far as that goes. Never raises."""
+        with suppress(OSError):
+            clear(self.path)
 
     def remove(self, name: str) -> None:
         """Remove a checkpoint, all of it at once. Raises FileMissing and FileUnwritable."""

@@ -15,6 +15,14 @@ from trainer.checkpoints.state import State
 Source = torch.Generator | random.Random | numpy.random.Generator
 
 
+def seed(number: int) -> None:
+    """Begin all that are common at this number, 0 to 2⁶³ − 1."""
+    random.seed(number)
+    # numpy's takes 32 bits.
+    numpy.random.seed(number % 2**32)
+    torch.manual_seed(number)
+
+
 def capture(own: Mapping[str, Source] | None = None) -> State:
     """The states of all of them."""
     return {

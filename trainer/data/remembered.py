@@ -34,7 +34,7 @@ class Remembered:
         self._known: dict[str, tuple[_Stamp, Facts]] = {}
         self._lock = threading.Lock()
         self._changed = False
-        with suppress(OSError, msgspec.DecodeError), open(path, "rb") as file:
+        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError), open(path, "rb") as file:
             for named, size, time, number, width, height, sha256 in _rows.decode(file.read()):
                 self._known[named] = ((size, time, number), Facts(Size(width, height), sha256))
 

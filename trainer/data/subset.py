@@ -76,7 +76,7 @@ def subsets_of(
     if unknown := own.keys() - {each.name for each in found}:
         raise FileMissing(
             f"The source has no folder `{min(unknown)}`.",
-            where=min(unknown),
+            where=f"$.params.settings.subsets[{list(own).index(min(unknown))}].name",
             hint="A subset is named by its path from the source on.",
         )
     kept = [each for each in found if each.name in own or next(_files(each), None) is not None]

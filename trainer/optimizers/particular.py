@@ -9,6 +9,13 @@ from contract.errors import DependencyMissing, InvalidParams
 from trainer.optimizers.kind import WHERE, OptimizerKind
 
 
+class AdamWKind(OptimizerKind):
+    """All tensors in one call: a LoRA has hundreds of small ones, and calls cost more than their work."""
+
+    def arranged(self, groups: list[dict[str, Any]], lr: float, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"lr": lr, "fused": True, **arguments}
+
+
 class AdafactorKind(OptimizerKind):
     """With `relative_step` it chooses its own rate, and its class takes none."""
 

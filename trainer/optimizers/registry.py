@@ -8,10 +8,10 @@ import torch
 from contract.methods.training.components import COMPONENTS, Component
 from contract.methods.training.optimizer import CustomOptimizer, Optimizer
 from trainer.optimizers.kind import Group, OptimizerKind
-from trainer.optimizers.particular import AdafactorKind, CustomKind, ProdigyKind
+from trainer.optimizers.particular import AdafactorKind, AdamWKind, CustomKind, ProdigyKind
 
 _ALL: Final = (
-    OptimizerKind("adamw", "torch.optim.AdamW"),
+    AdamWKind("adamw", "torch.optim.AdamW"),
     OptimizerKind("adamw8bit", "bitsandbytes.optim.AdamW8bit"),
     OptimizerKind("lion", "trainer.optimizers.lion.Lion"),
     AdafactorKind("adafactor", "transformers.optimization.Adafactor"),

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 from contract.methods.train import TrainSettings
-from contract.methods.training.run_record import RunRecord
 from trainer.output import ModelFile, Moment, TrainingFacts, training_metadata
 from trainer.run.encoded import Data
 from trainer.run.hashed import Hashes
@@ -19,6 +18,7 @@ from trainer.run.occasions import Occasions
 from trainer.run.outputs import Outputs
 from trainer.run.peak import Peak
 from trainer.run.preflight import Known
+from trainer.run.record import RunFile
 from trainer.run.request import Request
 from trainer.run.samples import Sampler
 from trainer.run.watcher import Watcher
@@ -37,7 +37,7 @@ class Context(NamedTuple):
     sampler: Sampler
     outputs: Outputs
     occasions: Occasions
-    record: RunRecord
+    run: RunFile
     hashes: Hashes
     peak: Peak
     watcher: Watcher
@@ -65,11 +65,12 @@ class Context(NamedTuple):
 
     def _facts(self, settings: TrainSettings, waiting: Callable[[], None]) -> TrainingFacts:
         data, request, found = self.data, self.request, self.learner.base.recognised
+        record = self.run.record
         base = self._file(request.model, waiting)
         assert base is not None
         return TrainingFacts(
             settings=settings,
-            name=self.record.name,
+            name=record.name,
             family=self.known.family.name,
             prediction=found.prediction,
             zero_snr=found.zero_snr,
@@ -84,11 +85,11 @@ class Context(NamedTuple):
             prompts=self.known.prompts,
             steps=data.total,
             epochs=-(-data.total // self.occasions.per_epoch),
-            session=self.record.session,
-            started_at=self.record.started_at,
+            session=record.session,
+            started_at=record.started_at,
             device=self.learner.numbers.device.type,
             versions=versions(),
-            continued=self.record.changed or self.record.origin is not None,
+            continued=record.changed or record.origin is not None,
         )
 
     def _file(self, path: str | None, waiting: Callable[[], None]) -> ModelFile | None:

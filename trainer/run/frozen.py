@@ -28,7 +28,8 @@ Step = Callable[[int, int], None]
 
 
 class Pictures(NamedTuple):
-    """The pictures, and what they are subsets of. Those that were left out are known to the first attempt."""
+    """The pictures, and what they are subsets of. Those that were left out at the beginning are known to the
+    first attempt alone."""
 
     collection: Collection
     subsets: list[Subset]
@@ -52,7 +53,8 @@ def pictures_of(request: Request, step: Step) -> Pictures:
     settings = request.settings
     listed, subsets = listed_by(_decoded(path), settings.subsets, settings.data)
     frozen = _looked_at(request, listed, subsets, remembered, step)
-    return frozen._replace(collection=frozen.collection._replace(skipped=skipped))
+    # What was left out once is not written down; what cannot be used since then is known by this look.
+    return frozen._replace(collection=frozen.collection._replace(skipped=skipped + frozen.collection.skipped))
 
 
 def pictures_now(request: Request, step: Step) -> Pictures:

@@ -45,7 +45,7 @@ class Hashes:
     def __init__(self, cache: str) -> None:
         self._path = os.path.join(cache, _REMEMBERED)
         self._known: dict[str, tuple[list[int], str]] = {}
-        with suppress(OSError, msgspec.DecodeError), open(self._path, "rb") as file:
+        with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError), open(self._path, "rb") as file:
             self._known = _decoder.decode(file.read())
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="hashes")

@@ -22,6 +22,9 @@ from trainer.schedules.rate import factor, set_rates
 
 #: Every norm is below it: nothing is clipped, the norm is only computed.
 _NO_LIMIT: Final = float("inf")
+#: The scale of the loss in fp16 begins at 2¹⁶ and is halved by every overflow. Below it gradients are too
+#: large, or no numbers, by themselves.
+_LEAST_SCALE: Final = 2.0**-10
 
 
 class Place(NamedTuple):
@@ -37,15 +40,14 @@ class Learner:
     """A network over a model, its optimizer and its objective. Nothing of it knows of files or epochs."""
 
     def __init__(self, settings: TrainSettings, parts: Parts) -> None:
-        """Loads what is needed in every step.
+        """Loads what is needed in every step. Sets every common source of random numbers to the seed: an
+        optimizer that somebody brings may draw from them.
 
         Raises InvalidParams, DependencyMissing, and what `Family.load` raises.
         """
         self.settings = settings
         self.numbers: Numbers = parts.numbers
         self.base: Base = parts.base
-        # What is not installed is known before a model is read.
-        optimizers.kind_of(settings.optimizer).load()
         found = self.base.recognised
         self.objective = objective_of(settings.objective, found.prediction, zero_snr=found.zero_snr)
         self._needs_text = settings.trains_text_encoders or not settings.caches_text
@@ -60,6 +62,7 @@ class Learner:
         self._parameters = {
             name: self.network.parameters_of(name) for name in COMPONENTS if name in self.network.components
         }
+        rng.seed(settings.training.seed)
         self.optimizer = optimizers.optimizer_of(settings.optimizer, self._parameters)
         self.scaler = torch.amp.GradScaler(
             self.numbers.device.type, enabled=self.numbers.compute == torch.float16
@@ -106,16 +109,17 @@ class Learner:
 
     @property
     def skips_overflows(self) -> bool:
-        """Whether gradients that are no numbers are part of the game."""
-        return bool(self.scaler.is_enabled())
+        """Whether gradients that are no numbers are part of the game: in fp16, as long as a smaller scale of
+        the loss may help."""
+        return bool(self.scaler.is_enabled()) and self.scaler.get_scale() >= _LEAST_SCALE
 
     def rates(self) -> dict[str, float]:
         """The learning rate of each component: of Prodigy what it made of it; none where an optimizer keeps
-        it to itself."""
+        it to itself, as Adafactor its relative steps."""
         return {
             group["name"]: float(group["lr"]) * float(group.get("d", 1.0))
             for group in self.optimizer.param_groups
-            if group["lr"] is not None
+            if not group.get("relative_step")
         }
 
     def state(self) -> dict[str, Any]:
@@ -138,10 +142,16 @@ class Learner:
         """
         self.network.load(state["adapter"], where=where)
         optimizers.restore(self.optimizer, state["optimizer"])
-        if self.scaler.is_enabled():
+        # There is none where the run computed in other numbers before, as on another device.
+        if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         restore_gradients(self._by_name(), waiting)
         rng.restore(state["rng"])
+
+    def close(self) -> None:
+        """Take the network off the model, so that both leave the memory as soon as nobody needs them: a layer
+        and what was put over it hold each other."""
+        self.network.remove()
 
     def _by_name(self) -> dict[str, torch.nn.Parameter]:
         return {
@@ -184,6 +194,16 @@ class Learner:
                 max_tokens=settings.data.captions.max_tokens,
                 clip_skip=settings.model.clip_skip,
             )
+
+
+def check_settings(settings: TrainSettings, base: Base) -> None:
+    """What can be known of a learner before anything is encoded or loaded for it.
+
+    Raises InvalidParams where the settings ask for what the model cannot have, and DependencyMissing.
+    """
+    found = base.recognised
+    objective_of(settings.objective, found.prediction, zero_snr=found.zero_snr)
+    optimizers.kind_of(settings.optimizer).load()
 
 
 def trained_text(settings: TrainSettings) -> tuple[Component, ...]:

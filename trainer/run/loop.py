@@ -66,11 +66,12 @@ class Loop:
         self._losses: list[torch.Tensor | float] = []
         self._paths: list[list[str]] = []
         self._due: list[str] = [_SAMPLES] if context.occasions.samples(0) else []
-        self._stops_after_epoch = False
+        self._ordered: list[str] = []
         self._keeps_now = False
         self._kept_at = time.monotonic()
         self._kept_number = -1
         self._since = _Since()
+        self._numbers: dict[str, float] = {}
 
     @property
     def total(self) -> int:
@@ -85,15 +86,26 @@ class Loop:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Stand where the checkpoint stood.
 
-        Raises InvalidParams where its pictures were others, WeightsMismatch, and what `load_snapshot` raises.
+        Raises InvalidParams where its pictures or its model were others or it is beyond the end of the run,
+        WeightsMismatch, and what `load_snapshot` raises.
         """
         snapshot = load_snapshot(checkpoint)
         where = to_wire(checkpoint.path)
         if snapshot.settings != self._digest:
             raise InvalidParams(
-                f"The checkpoint `{checkpoint.name}` is one of a run with other pictures or settings.",
+                f"The checkpoint `{checkpoint.name}` is one of a run with other pictures or settings, or "
+                "another model.",
                 where=where,
                 hint="Begin a new run; `network.start_from` can start it from a LoRA.",
+            )
+        if snapshot.position.step > self.total:
+            training = self._context.settings.training
+            raise InvalidParams(
+                f"The checkpoint `{checkpoint.name}` is beyond the end of the run, which has {self.total} "
+                "steps.",
+                where=f"$.params.settings.training.{'steps' if training.steps else 'epochs'}",
+                hint="Let it be longer, or go on from an earlier checkpoint in a new run.",
+                details={"step": snapshot.position.step, "checkpoint": where},
             )
         state = {name: getattr(snapshot, name) for name in ("adapter", "optimizer", "scaler", "rng")}
         self._learner.restore(state, snapshot.window["gradients"], where)
@@ -103,8 +115,8 @@ class Loop:
         self.average = LossAverage(self._plan.steps_per_epoch, snapshot.window["average"])
         self._losses = list(snapshot.window["losses"])
         self._paths = [[] for _ in self._losses]
-        self._due = list(schedule["due"])
-        if checkpoint.path.startswith(self._folder.path):
+        self._due, self._ordered = list(schedule["due"]), list(schedule["ordered"])
+        if os.path.dirname(checkpoint.path) == self._folder.path:
             # Of another run's files nothing is known here.
             self.checkpoint, self._kept_number = checkpoint.path, self.number
             self.samples = schedule["samples"]
@@ -134,22 +146,27 @@ class Loop:
 
     def keep(self) -> None:
         """Write a checkpoint of this moment, unless there is one. Raises DiskFull and FileUnwritable."""
-        if self.checkpoint is not None and self._kept_number == self.number and not self._due:
+        if self.checkpoint is not None and self._kept_number == self.number and not self._is_owing:
+            # Whoever wrote it may have come to its end before the older ones went.
+            self._tidy()
             return
         context, position = self._context, self._position
         context.watcher.progress("save", self.step, self.total, unit="steps")
         kept = save_snapshot(self._folder, self._snapshot(position))
         self.checkpoint, self._kept_number, self._kept_at = kept.path, self.number, time.monotonic()
         self._keeps_now = False
-        chosen = context.settings.checkpoints
-        prune(self._folder, Retention(chosen.keep_last, chosen.keep_every_steps))
-        path = os.path.join(kept.path, manifests.NAME)
-        with open(path, "rb") as file:
-            raw = file.read()
+        self._tidy()
+        path, raw = os.path.join(kept.path, manifests.NAME), manifests.encode_manifest(kept.manifest)
         labels = {"step": self.step, "epoch": self.epochs_done}
         context.watcher.made(
             Made("checkpoint", path, len(raw), hashlib.sha256(raw).hexdigest(), "application/json", labels)
         )
+
+    def _tidy(self) -> None:
+        """Remove checkpoints that are old, or were never whole. Raises FileUnreadable and FileUnwritable."""
+        chosen = self._context.settings.checkpoints
+        prune(self._folder, Retention(chosen.keep_last, chosen.keep_every_steps))
+        self._folder.clear()
 
     def save(self, path: str, role: Any = "lora") -> Written:
         """Write the network as it is used to `path`. Raises what `Outputs.write` raises, and Stopped."""
@@ -170,11 +187,14 @@ class Loop:
 
     def finish(self) -> None:
         """Note that the run has come to its end. Raises DiskFull and FileUnwritable."""
-        self._context.outputs.finish()
+        # Who goes on with it later does not want the end that it was told.
+        self._context.run.change(finished=True, stop_after=None)
 
     @property
     def _digest(self) -> str:
-        return settings_digest([lasting(self._context.settings), self._context.pictures])
+        known = self._context.known
+        model = [known.denoiser, known.vae, known.text]
+        return settings_digest([lasting(self._context.settings), self._context.pictures, model])
 
     @property
     def _position(self) -> Position:
@@ -201,8 +221,13 @@ class Loop:
         occasions = self._context.occasions
         if self.step == 0 or not occasions.ends_epoch(self.step):
             return False
-        after = self._context.settings.training.stop_after
-        return self._stops_after_epoch or (after is not None and occasions.epoch(self.step) >= after)
+        ends = (self._context.settings.training.stop_after, self._context.run.record.stop_after)
+        return any(end is not None and occasions.epoch(self.step) >= end for end in ends)
+
+    @property
+    def _is_owing(self) -> bool:
+        """Whether something is still to be done that a checkpoint has to know of."""
+        return bool(self._due or self._ordered)
 
     def _loader(self) -> Loader[Any, Example]:
         # With an order of its own: what is loaded ahead may be of the next epoch already.
@@ -212,14 +237,16 @@ class Loop:
         return Loader(batches, self._context.data.examples.load)
 
     def _obey(self) -> None:
-        """Take up orders. Raises Stopped."""
+        """Take up orders: they are carried out after the next step. Raises Stopped, DiskFull and
+        FileUnwritable."""
         for order in self._context.watcher.orders():
             if order == "stop_after_epoch":
-                self._stops_after_epoch = True
+                # On the disk at once: whatever ends this attempt, the next one knows it.
+                self._context.run.change(stop_after=self.epochs_done + 1)
             elif order == "sample_now":
-                self._due += [_SAMPLES] if self._context.known.prompts else []
+                self._ordered += [_SAMPLES] if self._context.known.prompts else []
             else:
-                self._due.append(_STEP_FILE)
+                self._ordered.append(_STEP_FILE)
                 self._keeps_now = True
         check(self._context.watcher)
 
@@ -249,9 +276,8 @@ class Loop:
             self._since = _Since(waited=loader.wait_s)
             log.add(item)
             context.watcher.metrics(item)
-            self._tell(item)
-        else:
-            context.watcher.progress("train", self.step, self.total, unit="steps")
+            self._numbers = _numbers(item)
+        context.watcher.progress("train", self.step, self.total, unit="steps", metrics=self._numbers)
         if self.first_step_s is None:
             self.first_step_s = time.perf_counter()
             context.begin_hashing()
@@ -292,24 +318,6 @@ class Loop:
             memory=self._context.peak.look("train"),
         )
 
-    def _tell(self, item: TrainMetrics) -> None:
-        rates = {f"lr_{name}": rate for name, rate in item.rates.items()}
-        self._context.watcher.progress(
-            "train",
-            self.step,
-            self.total,
-            unit="steps",
-            metrics={
-                "loss": item.loss,
-                "loss_average": item.loss_average,
-                **rates,
-                "epoch": float(item.epoch),
-                "images_per_s": item.images_per_s,
-                "data_wait": item.data_wait,
-                **({} if item.memory is None else {"memory": float(item.memory)}),
-            },
-        )
-
     def _plan_what_is_due(self) -> None:
         occasions = self._context.occasions
         for is_due, name in (
@@ -317,13 +325,13 @@ class Loop:
             (occasions.saves_epoch(self.step), _EPOCH_FILE),
             (occasions.samples(self.step), _SAMPLES),
         ):
-            if is_due and name not in self._due:
+            if is_due or name in self._ordered:
                 self._due.append(name)
+        self._ordered = []
 
     def _settle(self) -> None:
         """Do what is due after a step; a checkpoint comes last, so that nothing is done twice."""
-        outputs = self._context.outputs
-        is_long = bool(self._due)
+        outputs, begun = self._context.outputs, time.perf_counter()
         while self._due:
             match self._due[0]:
                 case "step_file":
@@ -336,10 +344,8 @@ class Loop:
             self._due.pop(0)
         if self._is_time_to_keep:
             self.keep()
-            is_long = True
-        if is_long:
-            # The time that files take is not that of steps.
-            self._since = _Since(waited=self._since.waited, losses=self._since.losses)
+        # The time that files take is not that of steps.
+        self._since.at += time.perf_counter() - begun
 
     @property
     def _is_time_to_keep(self) -> bool:
@@ -383,18 +389,36 @@ class Loop:
             "losses": [float(each) for each in self._losses],
             "average": self.average.losses,
         }
-        schedule = {"due": list(self._due), "saved": saved, "samples": self.samples}
+        schedule = {
+            "due": list(self._due),
+            "ordered": list(self._ordered),
+            "saved": saved,
+            "samples": self.samples,
+        }
         return Snapshot(position, self._digest, schedule=schedule, window=window, **state)
 
 
 class _Since:
     """What has come together since the last metrics."""
 
-    def __init__(self, waited: float = 0.0, losses: list[float] | None = None) -> None:
+    def __init__(self, waited: float = 0.0) -> None:
         self.at = time.perf_counter()
         self.waited = waited
         self.pictures = 0
-        self.losses: list[float] = losses or []
+        self.losses: list[float] = []
+
+
+def _numbers(item: TrainMetrics) -> dict[str, float]:
+    """What progress says of it."""
+    return {
+        "loss": item.loss,
+        "loss_average": item.loss_average,
+        **{f"lr_{name}": rate for name, rate in item.rates.items()},
+        "epoch": float(item.epoch),
+        "images_per_s": item.images_per_s,
+        "data_wait": item.data_wait,
+        **({} if item.memory is None else {"memory": float(item.memory)}),
+    }
 
 
 def _sha256(path: str) -> str:

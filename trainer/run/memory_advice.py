@@ -4,6 +4,7 @@ What a run needs depends on the model, the device and whatever else is on it, so
 what there is to change, each with what it costs, and leaves out what would change nothing.
 """
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
@@ -32,6 +33,16 @@ _DOING: Final[Mapping[str, str]] = {
 }
 
 
+#: The module that does what, from the inside to the outside: models are loaded in the middle of other things.
+_AT_WORK: Final[Mapping[str, str]] = {
+    "trainer.run.parts": "load",
+    "trainer.run.samples": "sample",
+    "trainer.data.latents": "latents",
+    "trainer.data.texts": "text",
+    "trainer.run.learner": "train",
+}
+
+
 class Change(NamedTuple):
     """Fields of the settings with their new values, by dotted path, and what that costs."""
 
@@ -52,6 +63,12 @@ class _Run(NamedTuple):
     settings: TrainSettings
     size: int | None
     compute: Compute | None
+
+
+def phase_of(error: BaseException) -> str:
+    """What a run was doing where an error was raised, as its traceback says; empty for anything else."""
+    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return next((phase for module, phase in _AT_WORK.items() if module in modules), "")
 
 
 def shortage(

@@ -23,10 +23,9 @@ class LossAverage:
     def __init__(self, per_epoch: int, losses: Iterable[float] = ()) -> None:
         self._losses = deque(losses, maxlen=min(per_epoch, _MOST))
 
-    def add(self, loss: float) -> float:
-        """The mean with this one."""
+    def add(self, loss: float) -> None:
+        """Take this one in, and let the oldest go where there are enough."""
         self._losses.append(loss)
-        return self.mean
 
     @property
     def mean(self) -> float:

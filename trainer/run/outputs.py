@@ -5,16 +5,14 @@ import re
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
 from contract.methods.train import SavedFile, TrainSettings
-from contract.methods.training.run_record import RunRecord
 from contract.rules.paths import from_wire, to_wire
 from trainer.networks import Network, write_adapter
 from trainer.run.occasions import Occasions
 from trainer.run.preflight import SUFFIX, check_free
-from trainer.run.record import write_record
+from trainer.run.record import RunFile
 from trainer.weights.tensor_writer import Written
+from trainer.weights.unfinished import Unfinished
 
 #: As the reference trainer names them, so that tools that sort by it go on.
 _EPOCH: Final = "{}-{:06d}"
@@ -25,20 +23,24 @@ _ON_THE_WAY: Final = re.compile(r"-(step\d{8,}|\d{6,})\.safetensors")
 class Outputs:
     """The files of weights of one run. `saved` are those on the way that are there, from the oldest on."""
 
-    def __init__(self, folder: str, output: str, record: RunRecord, *, overwrite: bool) -> None:
-        """`folder` is the run's."""
+    def __init__(self, output: str, run: RunFile, *, overwrite: bool) -> None:
         self.output = output
         self.saved: list[SavedFile] = []
-        self._folder = folder
-        self._record = record
+        self._run = run
         self._overwrite = overwrite
         self._stem = output[: -len(SUFFIX)]
 
-    def check_free(self, occasions: Occasions) -> None:
-        """Raises OutputExists where a file would be written over that is not the run's own."""
+    def check(self) -> None:
+        """Raises OutputExists where the last file would be written over one that is not the run's own, and
+        DiskFull and FileUnwritable where nothing can be written beside it."""
+        if not self._overwrite:
+            self._check(self.output)
+        Unfinished(self.output).discard()
+
+    def check_on_the_way(self, occasions: Occasions) -> None:
+        """Raises OutputExists where a file on the way would be written over one that is not the run's own."""
         if self._overwrite:
             return
-        self._check(self.output)
         folder, stem = os.path.split(self._stem)
         for name in sorted(os.listdir(folder)):
             rest = name.removeprefix(stem)
@@ -69,24 +71,21 @@ class Outputs:
         """Count a file on the way; older ones go where only the last are kept, 0 being all."""
         self.saved = [each for each in self.saved if each.file != saved.file] + [saved]
         while keep_last and len(self.saved) > keep_last:
+            named = self.saved.pop(0).file
             with suppress(OSError):
-                os.unlink(from_wire(self.saved.pop(0).file))
-
-    def finish(self) -> None:
-        """The run has come to its end. Raises DiskFull and FileUnwritable."""
-        self._record = msgspec.structs.replace(self._record, finished=True)
-        write_record(self._folder, self._record)
+                os.unlink(from_wire(named))
+            if not os.path.lexists(from_wire(named)):
+                self._run.forget_file(named)
 
     def _check(self, path: str) -> None:
-        if to_wire(path) not in self._record.files:
+        if to_wire(path) not in self._run.record.files:
             check_free(path)
 
     def _claim(self, path: str) -> None:
         """Note that the file is the run's own before it is there: after a crash it is written again."""
         named = to_wire(path)
-        if named not in self._record.files:
-            self._record = msgspec.structs.replace(self._record, files=[*self._record.files, named])
-            write_record(self._folder, self._record)
+        if named not in self._run.record.files:
+            self._run.change(files=[*self._run.record.files, named])
 
 
 def _is_coming(rest: str, occasions: Occasions) -> bool:

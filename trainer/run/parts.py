@@ -4,12 +4,11 @@ the text encoders and the denoiser need not be in memory at once."""
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
-
 from contract.methods.train import TrainSettings
 from trainer.families import Family, Loaded, ModelFiles, Part
 from trainer.families.base import Recognised
 from trainer.run.numbers import Numbers
+from trainer.run.peak import give_back
 
 
 class Base(NamedTuple):
@@ -48,8 +47,8 @@ class Parts:
 
     def release(self, part: Part) -> None:
         """Let go of a part that was loaded alone."""
-        if self._loaded.pop(frozenset({part}), None) is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if self._loaded.pop(frozenset({part}), None) is not None:
+            give_back()
 
     def is_loaded(self, part: Part) -> bool:
         """Whether a part is in memory."""

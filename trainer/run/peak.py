@@ -1,4 +1,4 @@
-"""How much memory a run has needed, by phase."""
+"""How much memory a run has needed, by phase; and giving it back."""
 
 import os
 from typing import Final
@@ -36,6 +36,12 @@ class Peak:
         if self._device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._device))
         return anonymous_bytes()
+
+
+def give_back() -> None:
+    """Let other programs have the memory of the GPU that nothing here needs any more."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def anonymous_bytes() -> int | None:

@@ -24,14 +24,15 @@ _SETTINGS: Final = "$.params.settings"
 
 
 class Known(NamedTuple):
-    """What was found out. `size` is the side in pixels of the pictures that are trained with; `vae` and
-    `text` are the fingerprints of these parts."""
+    """What was found out. `size` is the side in pixels of the pictures that are trained with; `denoiser`,
+    `vae` and `text` are the fingerprints of these parts."""
 
     family: Family
     files: ModelFiles
     recognised: Recognised
     prompts: list[Prompt]
     size: int
+    denoiser: str
     vae: str
     text: str
 
@@ -39,7 +40,7 @@ class Known(NamedTuple):
 def known_of(request: Request) -> Known:
     """Look at everything by its header.
 
-    Raises InvalidParams, OutputExists, FileMissing, and the errors of weights: for a model, a VAE or a LoRA
+    Raises InvalidParams, FileMissing, and the errors of weights: for a model, a VAE or a LoRA
     that is none, or of another family than it has to be.
     """
     settings = request.settings
@@ -58,7 +59,7 @@ def known_of(request: Request) -> Known:
     prompts = prompts_of(sampling, (size, size), family.latent_scale)
     # A look at the VAE is also one whether it is of this family.
     vae, text = family.fingerprint(files, "vae"), family.fingerprint(files, "text")
-    return Known(family, files, recognised, prompts, size, vae, text)
+    return Known(family, files, recognised, prompts, size, family.fingerprint(files, "denoiser"), vae, text)
 
 
 def check_output(path: str) -> None:

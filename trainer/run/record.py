@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -39,9 +39,23 @@ def record_of(request: Request) -> RunRecord:
     )
 
 
-def write_record(folder: str, record: RunRecord) -> None:
-    """Raises DiskFull and FileUnwritable."""
-    whole.replace(os.path.join(folder, RUN_RECORD), encode_run(record))
+class RunFile:
+    """The record of a run, and its file in the run's folder."""
+
+    def __init__(self, folder: str, record: RunRecord) -> None:
+        self.record = record
+        self._path = os.path.join(folder, RUN_RECORD)
+
+    def change(self, **fields: Any) -> None:
+        """Change some fields, and bring all of it to the disk. Raises DiskFull and FileUnwritable."""
+        self.record = msgspec.structs.replace(self.record, **fields)
+        whole.replace(self._path, encode_run(self.record))
+
+    def forget_file(self, named: str) -> None:
+        """A file of weights is gone for good: what comes there is not the run's own. The next change of the
+        record brings it to the disk."""
+        files = [each for each in self.record.files if each != named]
+        self.record = msgspec.structs.replace(self.record, files=files)
 
 
 def beginning(request: Request, told: Callable[[str], None]) -> Checkpoint | None:
@@ -51,14 +65,12 @@ def beginning(request: Request, told: Callable[[str], None]) -> Checkpoint | Non
     Raises FileMissing, FileUnreadable, WeightsDamaged, and InvalidParams where that other run is unlike this.
     """
     newest = CheckpointFolder(os.path.join(request.folder, CHECKPOINTS)).newest()
+    if newest.damaged and newest.checkpoint is None and request.checkpoint is None:
+        raise newest.damaged[0]
     for error in newest.damaged:
         told(f"{error.message} An older one is used.")
-    if newest.checkpoint is not None:
+    if newest.checkpoint is not None or request.checkpoint is None:
         return newest.checkpoint
-    if request.checkpoint is None:
-        if newest.damaged:
-            raise newest.damaged[0]
-        return None
     return _of_another(request, request.checkpoint)
 
 

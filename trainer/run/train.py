@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from traceback import clear_frames
 from typing import Final
 
 from contract.errors import OutOfMemory
@@ -16,16 +18,16 @@ from trainer.run.context import Context
 from trainer.run.encoded import Data, encode_all, planned
 from trainer.run.frozen import pictures_now, pictures_of
 from trainer.run.hashed import Hashes
-from trainer.run.learner import Learner
+from trainer.run.learner import Learner, check_settings
 from trainer.run.loop import Loop
-from trainer.run.memory_advice import shortage
+from trainer.run.memory_advice import phase_of, shortage
 from trainer.run.numbers import Numbers, numbers_of
 from trainer.run.occasions import Occasions
 from trainer.run.outputs import Outputs
 from trainer.run.parts import Parts, base_of
-from trainer.run.peak import Peak
+from trainer.run.peak import Peak, give_back
 from trainer.run.preflight import Known
-from trainer.run.record import beginning, record_of, write_record
+from trainer.run.record import RunFile, beginning, record_of
 from trainer.run.request import Request
 from trainer.run.samples import Sampler
 from trainer.run.stopping import Stopped, canceled, check
@@ -42,13 +44,14 @@ def train(request: Request, known: Known, watcher: Watcher) -> TrainOutcome:
 
     Raises InputError, ResourceError, RuntimeFailure, InvalidParams, and JobCanceled with what there is.
     """
-    run = _Run(request, known, watcher)
     try:
-        return run.go()
-    except (MemoryError, RuntimeError) as error:
-        if not is_memory(error):
-            raise
-        raise run.shortage() from error
+        return _Run(request, known, watcher).train()
+    except BaseException as error:
+        # Whoever keeps the error would keep the model, too.
+        clear_frames(error.__traceback__)
+        raise
+    finally:
+        give_back()
 
 
 class _Run:
@@ -65,10 +68,21 @@ class _Run:
         self._loop: Loop | None = None
         self._peak: Peak | None = None
         self._numbers: Numbers | None = None
-        self._doing = "preflight"
         self._skipped: list[Skipped] = []
 
+    def train(self) -> TrainOutcome:
+        """Raises what `go` does, and OutOfMemory with what would need less."""
+        try:
+            return self.go()
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory(error):
+                raise
+            shortage = self.shortage(error)
+            clear_frames(error.__traceback__)
+            raise shortage from error
+
     def go(self) -> TrainOutcome:
+        """Plan, or train. Raises InputError, ResourceError, RuntimeFailure, InvalidParams, JobCanceled."""
         if self._request.plan_only:
             return self._planned()
         with ExitStack() as stack:
@@ -76,7 +90,6 @@ class _Run:
             hashes = stack.enter_context(Hashes(self._request.cache))
             try:
                 loop = self._prepared(hashes, stack)
-                self._doing = "train"
                 with self._phase("train"):
                     loop.run()
                 return self._finished(loop)
@@ -97,16 +110,19 @@ class _Run:
         outcome.plan = planned(self._request, self._known, pictures)
         return outcome
 
-    def shortage(self) -> OutOfMemory:
+    def shortage(self, error: BaseException) -> OutOfMemory:
         """What a user is told where memory ran out."""
         compute = None if self._numbers is None else self._numbers.name
-        return shortage(self._request.settings, self._doing, size=self._known.size, compute=compute)
+        return shortage(self._request.settings, phase_of(error), size=self._known.size, compute=compute)
 
     def _prepared(self, hashes: Hashes, stack: ExitStack) -> Loop:
         request, known, settings = self._request, self._known, self._request.settings
-        record = record_of(request)
+        record = RunFile(request.folder, record_of(request))
         checkpoint = beginning(request, self._warn)
-        outputs = Outputs(request.folder, request.output, record, overwrite=request.overwrite)
+        outputs = Outputs(request.output, record, overwrite=request.overwrite)
+        outputs.check()
+        base = base_of(known.family, known.files, known.recognised, settings)
+        check_settings(settings, base)
         self._check_hashes(hashes)
         with self._phase("pictures"):
             pictures = pictures_of(request, lambda done, total: self._step("pictures", done, total))
@@ -114,17 +130,17 @@ class _Run:
         with self._phase("load"):
             self._numbers = numbers = numbers_of(settings)
         self._peak = peak = Peak(numbers.device)
-        base = base_of(known.family, known.files, known.recognised, settings)
-        parts = Parts(base, numbers, lambda what: self._tell_loading(what))
+        parts = Parts(base, numbers, partial(_tell_loading, self._watcher))
         with self._phase("encode"):
             self._data = data = encode_all(request, known, pictures, parts, stack, self._step)
         peak.next("encode")
         self._skipped = data.collection.skipped
         self._release(parts, data)
         occasions = Occasions(settings, data.sampler.steps_per_epoch, data.total)
-        outputs.check_free(occasions)
+        outputs.check_on_the_way(occasions)
         with self._phase("load"):
             learner = Learner(settings, parts)
+            stack.callback(learner.close)
             if request.start_from is not None and checkpoint is None:
                 self._start(learner, request.start_from)
         peak.next("load")
@@ -136,13 +152,13 @@ class _Run:
             sampler=Sampler(request.folder, known, data, parts, learner),
             outputs=outputs,
             occasions=occasions,
-            record=record,
+            run=record,
             hashes=hashes,
             peak=peak,
             watcher=self._watcher,
             pictures=_digest(data),
         )
-        write_record(request.folder, record)
+        record.change()
         self._loop = loop = Loop(context)
         if checkpoint is not None:
             loop.restore(checkpoint)
@@ -218,13 +234,7 @@ class _Run:
 
     def _step(self, phase: str, done: int, total: int | None) -> None:
         check(self._watcher)
-        self._doing = phase
         self._watcher.progress(phase, done, total, unit="images" if phase != "text" else "texts")
-
-    def _tell_loading(self, what: str) -> None:
-        check(self._watcher)
-        self._doing = "load"
-        self._watcher.progress("load", message=what)
 
     def _warn(self, text: str) -> None:
         self._warnings.append(text)
@@ -237,6 +247,12 @@ class _Run:
             yield
         finally:
             self._timings[name] = self._timings.get(name, 0.0) + time.perf_counter() - started
+
+
+def _tell_loading(watcher: Watcher, what: str) -> None:
+    """Holds nothing of a run, whose model would stay in memory with it."""
+    check(watcher)
+    watcher.progress("load", message=what)
 
 
 def _digest(data: Data) -> str:

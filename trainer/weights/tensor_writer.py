@@ -1,13 +1,14 @@
 """Writes a safetensors file: all of it appears under its name at once, or nothing does.
 
-The header is known before the first tensor, so the data goes straight to the disk in the order of the file
-and is never held. It is hashed on a thread that follows what is written.
+The header is known before the first tensor, so the data goes straight to the disk in the order of the file;
+of it, only small pieces are held, until there are enough of them. It is hashed on a thread that follows what
+is written.
 """
 
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from contract.errors import FileUnwritable, OutputIsInput, WeightsChanged, WeightsUnsupported
 from contract.rules.paths import to_wire
@@ -26,6 +27,10 @@ from trainer.weights.unfinished import Unfinished, exists, unwritten
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+#: Bytes: what is below goes to the disk with what comes next, as soon as that is enough together.
+_SMALL: Final = 1 << 16
+_ENOUGH: Final = 1 << 20
 
 
 class TensorSpec(NamedTuple):
@@ -99,12 +104,12 @@ class TensorWriter:
         again at once. Raises DiskFull and FileUnwritable.
         """
         with memoryview(data) as view:
-            if self._written + view.nbytes > self._size:
+            if self._written + len(self._held) + view.nbytes > self._size:
                 raise ValueError("more data than the tensors have")
             # Python casts no view of nothing.
             if view.nbytes:
                 with view.cast("B") as rest:
-                    self._append(rest)
+                    self._hold(rest)
 
     def finish(self) -> Written:
         """Bring the file to the disk and to its name.
@@ -113,6 +118,7 @@ class TensorWriter:
         DiskFull and FileUnwritable. Whatever it raises, nothing of the file is left.
         """
         try:
+            self._put_held()
             if self._written != self._size:
                 raise ValueError(f"{self._size - self._written} bytes of data are missing")
             self._check_inputs()
@@ -158,6 +164,7 @@ class TensorWriter:
         self._data_start = len(head)
         self._size = len(head) + sum(each.bytes for each in self._tensors.values())
         self._written = 0
+        self._held = bytearray()
         self._file = Unfinished(self._path)
         try:
             self._file.reserve(self._size)
@@ -179,6 +186,21 @@ class TensorWriter:
             count = os.write(self._file.descriptor, data)
             data = data[count:]
             self._written += count
+
+    def _hold(self, data: memoryview) -> None:
+        """Keep small pieces until there are enough of them to be worth a call of the system."""
+        if data.nbytes < _SMALL:
+            self._held += data
+            if len(self._held) >= _ENOUGH:
+                self._put_held()
+        else:
+            self._put_held()
+            self._append(data)
+
+    def _put_held(self) -> None:
+        held, self._held = self._held, bytearray()
+        if held:
+            self._append(memoryview(held))
 
     def _append(self, data: memoryview) -> None:
         try:

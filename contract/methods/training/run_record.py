@@ -19,7 +19,9 @@ class RunRecord(Reply, kw_only=True):
     `name` is that of the output, without its ending; `started_at` seconds since 1970, and `session` a number
     that every file of weights of the run says. `output` is the file that the run makes, and `files` are
     those of weights that it has begun to write: it may write these again. `origin` is the checkpoint of
-    another run that it goes on from.
+    another run that it goes on from. `changed` tells that it went on with settings that it did not begin
+    with, so that its recipe alone does not give the same again. `stop_after` is the epoch after which it was
+    told to end; None again once it has.
     """
 
     format: int = RUN_FORMAT
@@ -31,6 +33,7 @@ class RunRecord(Reply, kw_only=True):
     origin: str | None = None
     files: list[str] = []
     changed: bool = False
+    stop_after: int | None = None
     finished: bool = False
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from contract.base import Reply, Strict
 from contract.errors import FileUnwritable, StateConflict
+from contract.methods.train import TrainAction
 from contract.validation import Problem, invalid
 from orchestrator.api.calls import Answer, Call, etag
 from orchestrator.api.pages import PageQuery, cursor_of, place_of
@@ -61,9 +62,9 @@ class CancelQuery(Strict, frozen=True, kw_only=True):
 
 
 class JobOrder(Strict, frozen=True, kw_only=True):
-    """An order for a running job: one of the `actions` of its kind, such as `save_now`."""
+    """An order for a running job: one of the `actions` of its kind."""
 
-    action: Annotated[str, msgspec.Meta(max_length=64)]
+    action: TrainAction
 
 
 class Rerun(Strict, frozen=True, kw_only=True):

@@ -180,6 +180,11 @@ async def test_every_kind_of_merge_is_a_job(client: httpx.AsyncClient, studio: S
     models = [{"model": base, "weight": 0.25}, {"model": other, "weight": 0.75}]
     mixed = await made("mixed", type="checkpoints", models=models)
     assert torch.allclose(mixed[key].double(), 0.25 * first + 0.75 * second, atol=1e-6)
+    (job,) = (await client.get("/jobs", params={"q": "mixed"})).json()["items"]
+    (artifact,) = (await client.get(f"/jobs/{job['id']}/artifacts")).json()["items"]
+    assert (artifact["role"], artifact["name"]) == ("checkpoint", "mixed.safetensors")
+    refused = await client.post(f"/jobs/{job['id']}/rerun", json={"checkpoint": artifact["number"]})
+    assert [each["pointer"] for each in refused.json()["errors"]] == ["#/checkpoint"]
     baked = await made("baked", type="bake", model=base, loras=[{"model": small}])
     delta = adapters.dense(lora, module)
     assert torch.allclose(baked[key].double(), first + delta, atol=1e-6)

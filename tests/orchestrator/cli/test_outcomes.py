@@ -6,8 +6,9 @@ import pytest
 
 from contract.methods.merge import MergedModule, MergeOutcome
 from contract.methods.resize import ResizedModule, ResizeOutcome
+from contract.methods.train import SavedFile, TrainOutcome
 from orchestrator.cli import jobs
-from orchestrator.cli.outcomes import merged, resized, words_of
+from orchestrator.cli.outcomes import merged, resized, trained, words_of
 
 _FILE: dict[str, Any] = {"file": "/a/c.safetensors", "bytes": 2048, "sha256": "0" * 64}
 
@@ -51,6 +52,27 @@ def test_a_resize_of_nothing_says_so() -> None:
 )  # fmt: skip
 def test_an_error_is_told_in_percent_where_that_is_readable(error: float | None, words: str) -> None:
     assert list(merged(_merged(error=error)))[1] == f"  1 module of rank 8, {words}"
+
+
+def test_a_training_says_how_long_it_was_and_what_it_left() -> None:
+    saved = [
+        SavedFile(file=f"/a/c-00000{n}.safetensors", bytes=1, sha256="0" * 64, step=n) for n in (1, 2, 3, 4)
+    ]
+    whole = TrainOutcome(
+        **_FILE, steps=1200, epochs=3, loss=0.08124, saved=saved, failed_count=1, timings={"wall_s": 3725.4}
+    )
+    assert list(trained(whole)) == [
+        "c.safetensors: 1,200 steps, 3 epochs, loss 0.0812",
+        "  on the way: c-000001.safetensors, c-000002.safetensors, c-000003.safetensors …",
+        "  1 picture left out",
+        "  2.0 KiB, 1:02:05",
+    ]
+    early = TrainOutcome(**_FILE, steps=1, epochs=1, stopped_early=True, timings={"wall_s": 61.04})
+    assert list(trained(early)) == [
+        "c.safetensors: 1 step, 1 epoch, stopped early as it was told", "  2.0 KiB, 61.0 s",
+    ]  # fmt: skip
+    canceled = TrainOutcome(steps=7, epochs=0)
+    assert list(trained(canceled)) == ["no file yet: 7 steps, 0 epochs"]
 
 
 def test_what_the_studio_has_kept_is_told_with_its_warnings() -> None:

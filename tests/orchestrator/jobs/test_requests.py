@@ -122,7 +122,7 @@ async def test_a_training_is_called_after_what_it_is_trained_on_unless_that_name
         _write(home / "outputs" / "ink-step00000500.safetensors")
         assert [await output() for _ in range(2)] == ["cat-2", "cat-3"]
         assert await output(metadata={"title": "ink"}) == "ink-2"
-        assert await output(metadata={"title": "A / B: C"}) == "B_ C"
+        assert await output(metadata={"title": "A / B: C"}) == "A _ B_ C"
 
 
 async def test_a_model_may_be_named_as_the_studio_or_as_people_do(tmp_path: Path) -> None:

@@ -207,6 +207,16 @@ def test_what_a_dead_process_left_goes_and_what_lives_stays(
     assert not Path(path).exists()
 
 
+def test_what_a_dead_process_left_goes_also_where_nothing_new_is_saved(folder: CheckpointFolder) -> None:
+    folder.clear()
+    assert not os.path.exists(folder.path)
+    save(folder, 1)
+    dead = Path(folder.path, ".checkpoint-0123456789abcdef.part")
+    shutil.copytree(Path(folder.path, folder.names()[0]), dead)
+    folder.clear()
+    assert os.listdir(folder.path) == folder.names()
+
+
 def test_a_place_that_was_taken_is_not_overwritten(folder: CheckpointFolder) -> None:
     name = save(folder, 1)
     other = UnfinishedFolder(folder.path)

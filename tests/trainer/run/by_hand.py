@@ -18,9 +18,13 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 Factors = dict[str, torch.Tensor]
 Losses = torch.Tensor
 
-#: Hu and others, "LoRA", arXiv 2106.09685, as all trainers have it for these families: every matrix of the
-#: transformers in the U-Net, those of attention and of the perceptron in the text encoders.
-_UNET: Final = (".attentions.",)
+#: Where modules of a network are in the U-Net: of LoRA (Hu and others, arXiv 2106.09685) in its transformers,
+#: of LoCon (arXiv 2309.14859) in its residual blocks too, and where sizes change, as all trainers have it.
+_UNET: Final = {
+    "lora": (".attentions.",),
+    "locon": (".attentions.", ".resnets.", ".downsamplers.", ".upsamplers."),
+}
+#: In the text encoders: attention and the perceptron.
 _TEXT: Final = (".self_attn.", ".mlp.")
 
 
@@ -51,11 +55,14 @@ class Model:
         for part in (self.unet, *self.texts.values()):
             part.requires_grad_(False).eval()
 
-    def network(self, components: Sequence[str], rank: int, seed: int) -> Factors:
-        """Random factors of every module that a LoRA has, none of them zero."""
+    def network(self, kind: str, components: Sequence[str], rank: int, seed: int) -> Factors:
+        """Random factors of every module that a LoRA or a LoCon has, none of them zero."""
         source = torch.Generator().manual_seed(seed)
         made: Factors = {}
-        for name, _, weight in self._weights(components):
+        wanted = {each: _UNET[kind] if each == "unet" else _TEXT for each in components}
+        for name, path, weight in (found for each in components for found in self._weights(each)):
+            if not any(each in f".{path}" for each in wanted[name.partition(".")[0]]):
+                continue
             ones = (1,) * (weight.dim() - 2)
             made[f"{name}.lora_A.weight"] = 0.1 * torch.randn(rank, *weight.shape[1:], generator=source)
             made[f"{name}.lora_B.weight"] = 0.02 * torch.randn(weight.shape[0], rank, *ones, generator=source)
@@ -105,22 +112,20 @@ class Model:
         """A part with W + up·down for every W that has factors."""
         model = self._part(part)
         weights: dict[str, torch.Tensor] = dict(model.named_parameters())
-        for name, path, weight in self._weights([part]):
+        for name, path, weight in self._weights(part):
             if f"{name}.lora_A.weight" in factors:
                 up, down = factors[f"{name}.lora_B.weight"], factors[f"{name}.lora_A.weight"]
                 delta = (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
                 weights[f"{path}.weight"] = weight + self._scale * delta
         return functional_call(model, weights, arguments, named)
 
-    def _weights(self, components: Sequence[str]) -> Iterator[tuple[str, str, torch.Tensor]]:
+    def _weights(self, component: str) -> Iterator[tuple[str, str, torch.Tensor]]:
         """The name of each module in files, its path in its part, and its weight."""
-        for component in components:
-            wanted = _UNET if component == "unet" else _TEXT
-            for path, module in self._part(component).named_modules():
-                if isinstance(module, nn.Linear | nn.Conv2d) and any(each in f".{path}" for each in wanted):
-                    # CLIPTextModel lost this level in transformers 5.6; files have it.
-                    level = "" if component == "unet" or path.startswith("text_model.") else "text_model."
-                    yield f"{component}.{level}{path}", path, module.weight
+        for path, module in self._part(component).named_modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                # CLIPTextModel lost this level in transformers 5.6; files have it.
+                level = "" if component == "unet" or path.startswith("text_model.") else "text_model."
+                yield f"{component}.{level}{path}", path, module.weight
 
     def _part(self, component: str) -> Any:
         return self.unet if component == "unet" else self.texts[component]

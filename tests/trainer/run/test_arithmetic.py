@@ -33,6 +33,7 @@ class Case(NamedTuple):
     """What is trained, and how it is judged."""
 
     family: str
+    kind: str
     components: tuple[str, ...]
     objective: by_hand.Objective
 
@@ -40,9 +41,9 @@ class Case(NamedTuple):
 EPSILON: Final = by_hand.Objective("epsilon", "min_snr", "l2")
 V: Final = by_hand.Objective("v", "none", "huber", zero_snr=True)
 CASES: Final = {
-    "sd15": Case("sd15", ("unet", "text_encoder"), EPSILON),
-    "sd15 v": Case("sd15", ("unet",), V),
-    "sdxl": Case("sdxl", ("unet", "text_encoder", "text_encoder_2"), EPSILON),
+    "sd15": Case("sd15", "lora", ("unet", "text_encoder"), EPSILON),
+    "sd15 v": Case("sd15", "locon", ("unet",), V),
+    "sdxl": Case("sdxl", "lora", ("unet", "text_encoder", "text_encoder_2"), EPSILON),
 }
 
 
@@ -90,7 +91,7 @@ def test_every_step_is_that_of_a_plain_loop(
 ) -> None:
     fixture = learning.fixture(case.family, models)
     model = by_hand.Model(case.family, fixture.folder, SCALE)
-    factors = model.network(case.components, RANK, seed=5)
+    factors = model.network(case.kind, case.components, RANK, seed=5)
     start = tmp_path / "start.safetensors"
     # What peft's naming has no place for is part of the second factor.
     save_file({name: value * SCALE if _is_up(name) else value for name, value in factors.items()}, start)
@@ -127,7 +128,14 @@ def _tables(case: Case, start: Path) -> dict[str, Any]:
             "prediction": objective.prediction,
             "zero_terminal_snr": "on" if objective.zero_snr else "off",
         },
-        "network": {"include": [], "rank": RANK, "alpha": ALPHA, "start_from": {"path": str(start)}},
+        "network": {
+            "type": case.kind,
+            "include": [],
+            "rank": RANK,
+            "alpha": ALPHA,
+            "start_from": {"path": str(start)},
+            **({"conv_rank": RANK, "conv_alpha": ALPHA} if case.kind == "locon" else {}),
+        },
         "training": {"steps": 3, "batch_size": 2, "accumulation": 2, "max_grad_norm": LONGEST},
         "optimizer": {
             "type": "adamw",

@@ -224,9 +224,7 @@ def test_a_run_that_was_stopped_early_says_how_to_get_it_again(
     watcher.given = ["stop_after_epoch"]
     stopped = runs.request(bases["sd15"], source, tmp_path / "stopped", training={"steps": 40})
     runs.go(stopped, watcher)
-    again = runs.request(
-        bases["sd15"], source, tmp_path / "again", training={"steps": 40, "stop_after": 1}
-    )
+    again = runs.request(bases["sd15"], source, tmp_path / "again", training={"steps": 40, "stop_after": 1})
     outcome = runs.go(again)
     assert outcome.stopped_early
     assert runs.content(stopped.output) == runs.content(again.output)

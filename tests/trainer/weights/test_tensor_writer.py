@@ -109,6 +109,25 @@ def test_data_in_pieces_of_any_size_makes_the_same_file(
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
+def test_small_tensors_go_to_the_disk_together_and_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.safetensors"
+    sizes = [3] * 400 + [100_000] + [5000] * 400 + [70_000, 1]
+    tensors = {f"{number:04d}": torch.randn(size) for number, size in enumerate(sizes)}
+    real, written = os.write, []
+
+    def counted(descriptor: int, data: Any) -> int:
+        written.append(len(data))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    _write(path, tensors, {"a": "b"})
+    # The header; small ones; the large one; 8 MB of small ones by the megabyte; the last two.
+    assert len(written) <= 14
+    assert path.read_bytes() == save(tensors, {"a": "b"})
+
+
 def test_data_comes_as_any_buffer(tmp_path: Path) -> None:
     with TensorWriter(str(tmp_path / "x.safetensors"), [TensorSpec("a", "F32", (4,))], {}) as writer:
         writer.write(torch.zeros(0, 3).numpy().data)
@@ -338,7 +357,7 @@ def test_a_call_that_fails_is_told_and_leaves_nothing(
     with monkeypatch.context() as patched:
         _fail(patched, call, number, code)
         with pytest.raises(error) as told:
-            _write(path, {"a": torch.zeros(3), "b": torch.zeros(3)})
+            _write(path, {"a": torch.zeros(1 << 15), "b": torch.zeros(1 << 15)})
     assert told.value.where == str(path)
     assert os.listdir(tmp_path) == []
 
