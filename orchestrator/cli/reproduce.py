@@ -17,11 +17,12 @@ from contract.methods.training.recipe import (
     wanted_files,
 )
 from contract.methods.weights import RECIPE_KEY
-from contract.rules.paths import IMAGE_SUFFIXES, from_wire, to_wire
+from contract.rules.paths import from_wire, to_wire
 from orchestrator.cli.exits import Exit
 from orchestrator.cli.flags import weights_file
 from orchestrator.cli.output import Output
 from orchestrator.cli.recipes import metadata_of, of_that_name, sha256_of
+from orchestrator.cli.training_pictures import Compared, compared
 from orchestrator.cli.values import as_toml, write_new
 from orchestrator.cli.weights import SUFFIX, existing_file
 from orchestrator.models.layouts import MADE, OWN
@@ -68,7 +69,7 @@ async def run(arguments: argparse.Namespace, output: Output) -> Exit:
     }
     missing = [each for each in wanted_files(recipe) if each.field not in files]
     folders = [weights_file(each)["path"] for each in arguments.folders]
-    lost = _lost_pictures(recipe, folders)
+    pictures = compared(recipe, folders)
     tables = _in_order(as_training_table(recipe, files=files, folders=folders))
     out: str | None = arguments.out
     if out is not None:
@@ -79,11 +80,12 @@ async def run(arguments: argparse.Namespace, output: Output) -> Exit:
         file=out,
         recipe=recipe,
         missing=[{"field": each.field, "name": each.name, "sha256": each.sha256} for each in missing],
-        lost_pictures=lost,
+        lost_pictures=pictures.lost,
+        other_captions=pictures.other_captions,
     )
     if out is None:
         output.say(as_toml(tables).rstrip())
-    for line in _warnings(recipe, missing, lost, arguments.folders):
+    for line in _warnings(recipe, missing, pictures, folders):
         output.note(f"warning: {line}", "yellow")
     if out is not None:
         rest = "" if folders else " --folder DIR"
@@ -153,34 +155,11 @@ def _weights_in(folders: Sequence[str]) -> Iterator[str]:
             yield from (os.path.join(parent, name) for name in sorted(names) if name.endswith(SUFFIX))
 
 
-# The pictures ----------------------------------------------------------------------------------------------
-
-
-def _lost_pictures(recipe: TrainRecipe, folders: Sequence[str]) -> int | None:
-    """How many of the pictures are not in `folders`; None where nobody can tell. Raises FileMissing."""
-    if not folders or recipe.pictures.each is None:
-        return None
-    there = {sha256_of(path) for folder in folders for path in _pictures_in(folder)}
-    return len({each.sha256 for each in recipe.pictures.each} - there)
-
-
-def _pictures_in(folder: str) -> Iterator[str]:
-    local = from_wire(folder)
-    if not os.path.isdir(local):
-        raise FileMissing(f"There is no folder {folder}.", where=folder)
-    for parent, _, names in os.walk(local):
-        yield from (
-            os.path.join(parent, name)
-            for name in names
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-        )
-
-
 # What may be different -------------------------------------------------------------------------------------
 
 
 def _warnings(
-    recipe: TrainRecipe, missing: Sequence[WantedFile], lost: int | None, folders: Sequence[Any]
+    recipe: TrainRecipe, missing: Sequence[WantedFile], there: Compared, folders: Sequence[str]
 ) -> Iterator[str]:
     for each in missing:
         how = "--base or --models" if each.field == _BASE else "--models"
@@ -188,8 +167,11 @@ def _warnings(
     pictures = recipe.pictures
     if not folders:
         yield f"Its {pictures.count} pictures come from folders that it does not name; --folder does."
-    elif lost:
-        yield f"{lost} of its {pictures.count} pictures are not in the folders, or were changed."
+    elif there.lost:
+        yield f"{there.lost} of its {pictures.count} pictures are not in the folders, or were changed."
+    if other := there.other_captions:
+        which = other[0] if len(other) == 1 else f"{other[0]} and {len(other) - 1} more"
+        yield f"Other captions than it was trained with: {which}."
     if recipe.continued:
         yield "It went on from a checkpoint of another training, which these settings alone do not repeat."
     yield from _other_versions(recipe)

@@ -7,7 +7,15 @@ from typing import Final
 
 import msgspec
 
-from contract.errors import DeviceLost, DiskFull, JobCanceled, KernelDied, LorakeetError, OutOfMemory
+from contract.errors import (
+    DeviceLost,
+    DiskFull,
+    JobCanceled,
+    KernelDied,
+    LorakeetError,
+    OutOfMemory,
+    SettingsInvalid,
+)
 from contract.methods.train import TrainOutcome, TrainSettings
 from contract.rules.paths import from_wire, to_wire
 from orchestrator.cli import outcomes
@@ -16,8 +24,9 @@ from orchestrator.cli.kernel_jobs import own_kernel
 from orchestrator.cli.output import Output
 from orchestrator.cli.stopping import Stopping
 from orchestrator.cli.training_asked import asked_for
+from orchestrator.cli.training_plan import plan_shown
 from orchestrator.cli.training_shown import TrainingShown
-from orchestrator.cli.training_work import Work, work_for
+from orchestrator.cli.training_work import Work, plan_for, work_for
 from orchestrator.cli.values import assignment
 from orchestrator.groups import task_group
 from orchestrator.ids import new_id
@@ -28,6 +37,7 @@ _SETTINGS: Final = "$.params.settings."
 #: After these the same command may well come further.
 _PASSING: Final = (KernelDied, DiskFull, DeviceLost)
 _EXAMPLES: Final = """examples:
+  lorakeet train cat.toml --plan
   lorakeet train cat.toml
   lorakeet train cat.toml --set training.epochs=20 --set optimizer.learning_rate=5e-5
   lorakeet train cat.toml --resume --set training.epochs=30
@@ -85,6 +95,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     begin.add_argument(
         "--restart", action="store_true", help="begin anew, also where an unfinished run could go on"
     )
+    begin.add_argument(
+        "--plan",
+        action="store_true",
+        help="say which picture would be trained at which size, and train nothing",
+    )
     parser.add_argument(
         "--queue", action="store_true", help="let the studio do it: its own datasets, folders and models only"
     )
@@ -99,10 +114,16 @@ async def train(arguments: argparse.Namespace, home: Path, settings: Settings, o
     """Train, with runs, caches and outputs in `home` and a kernel as `settings` say. Raises LorakeetError."""
     training = await asked_for(arguments)
     if arguments.queue:
+        if arguments.plan:
+            raise SettingsInvalid(
+                "--plan: the studio trains what is sent to it; leave out --queue.", where="--plan"
+            )
         # Only this needs the API.
         from orchestrator.cli.queueing import queue_training
 
         return await queue_training(arguments, training, output)
+    if arguments.plan:
+        return await _plan(plan_for(home, training), settings, output)
     work = work_for(arguments, home, training)
     _tell(work, output)
     work.make_folders()
@@ -117,6 +138,33 @@ async def train(arguments: argparse.Namespace, home: Path, settings: Settings, o
         return stopping.exit
     except LorakeetError as error:
         raise _with_advice(error, work) from None
+
+
+async def _plan(work: Work, settings: Settings, output: Output) -> Exit:
+    """Look at the pictures alone. Raises LorakeetError."""
+    work.make_folders()
+    shown = TrainingShown(output, None)
+    try:
+        async with own_kernel(settings, work.roots()) as kernel:
+            outcome: TrainOutcome = await kernel.run(
+                "train", work.params(new_id("job")) | {"plan_only": True}, shown.take
+            )
+    except LorakeetError as error:
+        raise _with_advice(error, work) from None
+    finally:
+        output.end_progress()
+    assert outcome.plan is not None
+    output.event(
+        "planned",
+        plan=outcome.plan,
+        failed=outcome.failed,
+        failed_count=outcome.failed_count,
+        warnings=outcome.warnings,
+    )
+    _say_problems(outcome, output)
+    for line in plan_shown(outcome.plan, outcome.failed_count):
+        output.say(line)
+    return Exit.SOME_FAILED if outcome.failed_count else Exit.DONE
 
 
 async def _trained(work: Work, settings: Settings, stopping: Stopping, output: Output) -> TrainOutcome:
@@ -170,14 +218,18 @@ def _in_words(settings: TrainSettings) -> str:
 
 def _said(outcome: TrainOutcome, work: Work, output: Output) -> Exit:
     output.event("finished", outcome=outcome)
-    for warning in outcome.warnings:
-        output.note(f"warning: {warning}", "yellow")
-    for failed in outcome.failed:
-        output.note(f"left out: {failed.image}: {failed.error.message}", "red")
+    _say_problems(outcome, output)
     for line in outcomes.trained(outcome):
         output.say(line)
     output.say(f"  {work.wanted.output}")
     return Exit.SOME_FAILED if outcome.failed_count else Exit.DONE
+
+
+def _say_problems(outcome: TrainOutcome, output: Output) -> None:
+    for warning in outcome.warnings:
+        output.note(f"warning: {warning}", "yellow")
+    for failed in outcome.failed:
+        output.note(f"left out: {failed.image}: {failed.error.message}", "red")
 
 
 def _with_advice(error: LorakeetError, work: Work) -> LorakeetError:

@@ -90,6 +90,16 @@ def work_for(arguments: argparse.Namespace, home: Path, training: TrainFile) -> 
     return Work(wanted, chosen, home / _CACHES, overwrite, again, arguments.resume is not None)
 
 
+def plan_for(home: Path, training: TrainFile) -> Work:
+    """What only looks at the pictures: no run, no output, and nothing but the caches is written in `home`.
+
+    Raises SettingsInvalid.
+    """
+    wanted, cache = _wanted(home, training), home / _CACHES
+    nowhere = to_wire(str(cache / (wanted.name + SUFFIX)))
+    return Work(wanted._replace(output=nowhere), Chosen(cache), cache, False, "The same command", False)
+
+
 def _wanted(home: Path, training: TrainFile) -> Wanted:
     assert training.output is not None
     source, target = source_of(training), training.output

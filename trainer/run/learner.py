@@ -218,6 +218,8 @@ def _checkpoint_gradients(loaded: Loaded, settings: TrainSettings) -> None:
     for name in trained_text(settings):
         encoder: Any = loaded.text_encoders.get(name)
         if encoder is not None:
-            encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            # Its second name is gone in transformers 6, its first is not yet in 5.6.
+            enable = getattr(encoder, "activation_checkpointing_enable", None)
+            (enable or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
             # transformers does it in training mode only; dropout is 0 in CLIP.
             encoder.train()

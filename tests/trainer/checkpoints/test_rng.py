@@ -62,3 +62,11 @@ def test_what_is_not_here_is_named() -> None:
     kept = rng.capture({"a": random.Random(1), "b": random.Random(2)})
     kept["devices"]["cuda:99"] = torch.zeros(1, dtype=torch.uint8)
     assert rng.restore(kept, {"b": random.Random(3), "c": random.Random(4)}) == ["cuda:99", "a", "c"]
+
+
+def test_every_common_source_begins_at_a_seed() -> None:
+    drawn = []
+    for _ in range(2):
+        rng.seed(2**53 - 1)
+        drawn.append((random.random(), float(numpy.random.rand()), float(torch.rand(()))))
+    assert drawn[0] == drawn[1]

@@ -46,7 +46,7 @@ def test_a_file_that_changed_is_read_again(folder: Path, tmp_path: Path) -> None
     assert hashes["china.png"] == hashes["coffee.png"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[[1, 2]]", b'["\xff"]'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[[1, 2]]", b'["\xff"]', b'[["\xff", 1, 2, 3, 4, 5, "a"]]'])
 def test_a_damaged_memory_is_as_good_as_none(content: bytes, folder: Path, tmp_path: Path) -> None:
     memory = tmp_path / "pictures.json"
     memory.write_bytes(content)

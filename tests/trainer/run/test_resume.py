@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from safetensors.torch import load_file, save_file
 
 from contract.errors import InvalidParams, JobCanceled
 from contract.methods.train import TrainOutcome
@@ -135,3 +136,52 @@ def test_what_becomes_of_captions_later_changes_nothing(
     (source / "2_cat/9.txt").write_text("of no picture")
     runs.go(msgspec.structs.replace(asked, overwrite=True))
     assert runs.content(asked.output) == first
+
+
+def test_an_order_to_stop_after_the_epoch_outlives_the_attempt(
+    bases: Mapping[str, Path], source: Path, tmp_path: Path
+) -> None:
+    asked = runs.request(bases["sd15"], source, tmp_path, training={"steps": 20})
+    first = runs.Recorder(2, "now")
+    first.given = ["stop_after_epoch"]
+    with pytest.raises(JobCanceled):
+        runs.go(asked, first)
+    outcome = runs.go(asked)
+    assert (outcome.steps, outcome.stopped_early) == (8, True)
+    # Whoever goes on with what has ended does not want that end again.
+    assert runs.go(asked).steps == 20
+
+
+def test_orders_are_carried_out_once_and_after_the_step_though_the_attempt_ends_before(
+    bases: Mapping[str, Path], source: Path, tmp_path: Path
+) -> None:
+    asked = runs.request(bases["sd15"], source, tmp_path, training={"steps": 3, "accumulation": 4})
+    first = runs.Recorder(0)
+    first.given = ["save_now", "save_now"]
+    with pytest.raises(JobCanceled):
+        runs.go(asked, first)
+    second = runs.Recorder()
+    runs.go(asked, second)
+    assert [each.labels["step"] for each in second.files if each.role == "lora_step"] == [1]
+
+
+def test_a_checkpoint_beyond_the_end_is_refused_by_field(
+    bases: Mapping[str, Path], source: Path, tmp_path: Path
+) -> None:
+    runs.go(runs.request(bases["sd15"], source, tmp_path))
+    with pytest.raises(InvalidParams, match="has 2 steps") as refused:
+        runs.go(runs.request(bases["sd15"], source, tmp_path, training={"steps": 2}))
+    assert refused.value.where == "$.params.settings.training.steps"
+
+
+def test_a_model_that_was_changed_in_its_place_is_refused(
+    bases: Mapping[str, Path], source: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(bases["sd15"].read_bytes())
+    runs.go(runs.request(model, source, tmp_path))
+    tensors = load_file(model)
+    tensors["model.diffusion_model.input_blocks.0.0.weight"] *= 1.5
+    save_file(tensors, model)
+    with pytest.raises(InvalidParams, match="another model"):
+        runs.go(runs.request(model, source, tmp_path, training={"steps": 4}))
