@@ -10,6 +10,7 @@ import msgspec
 from contract.errors import (
     DeviceLost,
     DiskFull,
+    ImageError,
     JobCanceled,
     KernelDied,
     LorakeetError,
@@ -233,11 +234,15 @@ def _say_problems(outcome: TrainOutcome, output: Output) -> None:
 
 
 def _with_advice(error: LorakeetError, work: Work) -> LorakeetError:
-    """The same error, with the setting that it is about, and with what to do about the run."""
-    field = _field_of(error, work.wanted.settings)
-    if field is not None and field not in error.message:
-        error.message = f"{field}: {error.message}"
-    hints, at = [error.hint or ""], work.checkpoint_at
+    """The same error, with the setting or the file that it is about, and with what to do about the run."""
+    settings, at = work.wanted.settings, work.checkpoint_at
+    error.message = error.message.replace(_SETTINGS, "")
+    about = _field_of(error, work) or _file_of(error)
+    if about is not None and about not in error.message:
+        error.message = f"{about}: {error.message}"
+    hints = [error.hint or ""]
+    if isinstance(error, ImageError) and settings.data.bad_images == "refuse":
+        hints.append('With data.bad_images = "skip" such pictures are left out.')
     if at is not None and isinstance(error, _PASSING):
         hints.append(_goes_on(work))
     elif at is not None and isinstance(error, OutOfMemory):
@@ -246,14 +251,32 @@ def _with_advice(error: LorakeetError, work: Work) -> LorakeetError:
     return error
 
 
-def _field_of(error: LorakeetError, settings: TrainSettings) -> str | None:
-    """The setting that an error names, or whose file it names."""
+def _field_of(error: LorakeetError, work: Work) -> str | None:
+    """The setting that an error names, or whose file or folder it names."""
     where = error.where or ""
     if where.startswith(_SETTINGS):
         return where.removeprefix(_SETTINGS).removesuffix(".path")
-    named = paths_in(TrainSettings, msgspec.to_builtins(settings))
-    fields = [field for field, path in named if where in (path, to_wire(os.path.realpath(from_wire(path))))]
-    return fields[0].removeprefix("$.settings.").removesuffix(".path") if fields else None
+    if any(_is_at(where, folder) for folder in work.wanted.folders):
+        return "source.folders"
+    for field, path in paths_in(TrainSettings, msgspec.to_builtins(work.wanted.settings)):
+        # A model may be a folder of files.
+        if _is_at(where, path) or where.startswith(f"{_real(path)}/"):
+            return field.removeprefix("$.settings.").removesuffix(".path")
+    return None
+
+
+def _is_at(where: str, path: str) -> bool:
+    return where in (path, _real(path))
+
+
+def _real(path: str) -> str:
+    return to_wire(os.path.realpath(from_wire(path)))
+
+
+def _file_of(error: LorakeetError) -> str | None:
+    """The file that an error is about: its message may have the name alone."""
+    where = error.where or ""
+    return where if os.path.isabs(from_wire(where)) else None
 
 
 def _goes_on(work: Work) -> str:

@@ -213,7 +213,7 @@ def _uncaptioned(path: str) -> FileMissing:
     return FileMissing(
         f"`{named}` has no caption.",
         where=named,
-        hint="Write one, give the subset class tokens, or allow pictures without a caption.",
+        hint="Write one, give its subset `class_tokens`, or set `data.captions.missing` to empty or skip.",
     )
 
 

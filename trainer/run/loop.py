@@ -6,30 +6,28 @@ a checkpoint has.
 
 import hashlib
 import itertools
-import math
-import os
 import time
 from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
 
-from contract.errors import InvalidParams, NanLoss
-from contract.methods.train import SavedFile, TrainMetrics
+from contract.errors import InvalidParams
+from contract.methods.train import SavedFile
 from contract.rules.paths import to_wire
-from trainer.checkpoints import manifest as manifests
-from trainer.checkpoints.folder import Checkpoint, CheckpointFolder
+from trainer.checkpoints.folder import Checkpoint
 from trainer.checkpoints.manifest import Position, settings_digest
-from trainer.checkpoints.retention import Retention, prune
-from trainer.checkpoints.snapshot import Snapshot, load_snapshot, save_snapshot
+from trainer.checkpoints.snapshot import Snapshot, load_snapshot
 from trainer.data.examples import Example
 from trainer.data.loader import Loader
 from trainer.optimizers import evaluated
 from trainer.run.context import Context
 from trainer.run.encoded import sampler_of
+from trainer.run.finite import check_finite
+from trainer.run.keeper import Keeper
 from trainer.run.learner import Place
+from trainer.run.measured import Measured, Step, numbers_of
 from trainer.run.metrics import LossAverage, MetricsLog
-from trainer.run.record import CHECKPOINTS
 from trainer.run.same import lasting
 from trainer.run.stopping import check
 from trainer.run.watcher import Made
@@ -38,8 +36,6 @@ from trainer.weights.tensor_writer import Written
 
 #: There is no registered media type of safetensors.
 _WEIGHTS: Final = "application/octet-stream"
-#: Names of files that an error repeats.
-_MOST_NAMES: Final = 64
 
 #: What is done after a step, in this order; by name, since a checkpoint in between says what is left.
 _STEP_FILE: Final = "step_file"
@@ -48,18 +44,16 @@ _SAMPLES: Final = "samples"
 
 
 class Loop:
-    """A run, at `number` batches and `step` steps from its start. `samples` counts the pictures made,
-    `checkpoint` is the newest."""
+    """A run, at `number` batches and `step` steps from its start. `samples` counts the pictures made."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._learner = context.learner
         self._plan = context.data.sampler
-        self._folder = CheckpointFolder(os.path.join(context.request.folder, CHECKPOINTS))
+        self._keeper = Keeper(context.request.folder, context.settings)
         self.number = 0
         self.step = 0
         self.samples = 0
-        self.checkpoint: str | None = None
         self.average = LossAverage(self._plan.steps_per_epoch)
         self.stopped_early = False
         self.first_step_s: float | None = None
@@ -68,15 +62,18 @@ class Loop:
         self._due: list[str] = [_SAMPLES] if context.occasions.samples(0) else []
         self._ordered: list[str] = []
         self._keeps_now = False
-        self._kept_at = time.monotonic()
-        self._kept_number = -1
-        self._since = _Since()
+        self._measured = Measured()
         self._numbers: dict[str, float] = {}
 
     @property
     def total(self) -> int:
         """The steps of the whole run."""
         return self._context.data.total
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The path of the newest."""
+        return self._keeper.newest
 
     @property
     def epochs_done(self) -> int:
@@ -91,13 +88,7 @@ class Loop:
         """
         snapshot = load_snapshot(checkpoint)
         where = to_wire(checkpoint.path)
-        if snapshot.settings != self._digest:
-            raise InvalidParams(
-                f"The checkpoint `{checkpoint.name}` is one of a run with other pictures or settings, or "
-                "another model.",
-                where=where,
-                hint="Begin a new run; `network.start_from` can start it from a LoRA.",
-            )
+        self._check_same(snapshot, checkpoint)
         if snapshot.position.step > self.total:
             training = self._context.settings.training
             raise InvalidParams(
@@ -116,11 +107,26 @@ class Loop:
         self._losses = list(snapshot.window["losses"])
         self._paths = [[] for _ in self._losses]
         self._due, self._ordered = list(schedule["due"]), list(schedule["ordered"])
-        if os.path.dirname(checkpoint.path) == self._folder.path:
+        if self._keeper.has(checkpoint):
             # Of another run's files nothing is known here.
-            self.checkpoint, self._kept_number = checkpoint.path, self.number
+            self._keeper.take_up(checkpoint, self.number)
             self.samples = schedule["samples"]
             self._context.outputs.saved = [SavedFile(**each) for each in schedule["saved"]]
+
+    def _check_same(self, snapshot: Snapshot, checkpoint: Checkpoint) -> None:
+        """Raises InvalidParams where a checkpoint is one of another training."""
+        marks = snapshot.schedule["marks"]
+        others = {
+            "other settings": snapshot.settings != settings_digest(lasting(self._context.settings)),
+            "other pictures": marks["pictures"] != self._marks["pictures"],
+            "another model": marks["model"] != self._marks["model"],
+        }
+        if found := [what for what, is_other in others.items() if is_other]:
+            raise InvalidParams(
+                f"The checkpoint `{checkpoint.name}` is one of a run with {' and '.join(found)}.",
+                where=to_wire(checkpoint.path),
+                hint="Begin a new run; `network.start_from` can start it from a LoRA.",
+            )
 
     def run(self) -> None:
         """Go on to the end, or to that of the epoch where it was told so.
@@ -134,7 +140,7 @@ class Loop:
             if self._is_last_of_all:
                 return
             with self._loader() as loader:
-                self._since = _Since()
+                self._measured = Measured()
                 for example in loader:
                     self._obey()
                     self._batch(example)
@@ -146,27 +152,14 @@ class Loop:
 
     def keep(self) -> None:
         """Write a checkpoint of this moment, unless there is one. Raises DiskFull and FileUnwritable."""
-        if self.checkpoint is not None and self._kept_number == self.number and not self._is_owing:
+        if self._keeper.stands_at(self.number) and not self._is_owing:
             # Whoever wrote it may have come to its end before the older ones went.
-            self._tidy()
+            self._keeper.tidy()
             return
-        context, position = self._context, self._position
-        context.watcher.progress("save", self.step, self.total, unit="steps")
-        kept = save_snapshot(self._folder, self._snapshot(position))
-        self.checkpoint, self._kept_number, self._kept_at = kept.path, self.number, time.monotonic()
+        self._context.watcher.progress("save", self.step, self.total, unit="steps")
+        made = self._keeper.keep(self._snapshot(), self.number)
         self._keeps_now = False
-        self._tidy()
-        path, raw = os.path.join(kept.path, manifests.NAME), manifests.encode_manifest(kept.manifest)
-        labels = {"step": self.step, "epoch": self.epochs_done}
-        context.watcher.made(
-            Made("checkpoint", path, len(raw), hashlib.sha256(raw).hexdigest(), "application/json", labels)
-        )
-
-    def _tidy(self) -> None:
-        """Remove checkpoints that are old, or were never whole. Raises FileUnreadable and FileUnwritable."""
-        chosen = self._context.settings.checkpoints
-        prune(self._folder, Retention(chosen.keep_last, chosen.keep_every_steps))
-        self._folder.clear()
+        self._context.watcher.made(made)
 
     def save(self, path: str, role: Any = "lora") -> Written:
         """Write the network as it is used to `path`. Raises what `Outputs.write` raises, and Stopped."""
@@ -191,10 +184,11 @@ class Loop:
         self._context.run.change(finished=True, stop_after=None)
 
     @property
-    def _digest(self) -> str:
+    def _marks(self) -> dict[str, str]:
+        """What tells the pictures and the model from others, wherever they lie."""
         known = self._context.known
-        model = [known.denoiser, known.vae, known.text]
-        return settings_digest([lasting(self._context.settings), self._context.pictures, model])
+        model = settings_digest([known.denoiser, known.vae, known.text])
+        return {"pictures": self._context.pictures, "model": model}
 
     @property
     def _position(self) -> Position:
@@ -257,66 +251,48 @@ class Loop:
         place = Place(self.step, len(self._losses), pictures)
         self._losses.append(self._learner.add_gradients(example, place))
         self._paths.append(example.paths)
-        self._since.pictures += len(example.paths)
+        self._measured.pictures += len(example.paths)
         self.number += 1
 
     def _update(self, log: MetricsLog, loader: Loader[Any, Example]) -> None:
         context = self._context
-        norm = self._learner.step(self.step, self.total)
+        norm = float(self._learner.step(self.step, self.total))
         losses = [float(each) for each in self._losses]
-        self._check(losses, float(norm))
+        check_finite(
+            losses,
+            norm,
+            self._paths,
+            step=self.step + 1,
+            checkpoint=self.checkpoint,
+            skips_overflows=self._learner.skips_overflows,
+        )
         self.step += 1
         loss = sum(losses)
         self.average.add(loss)
         self._losses, self._paths = [], []
-        since = self._since
-        since.losses.append(loss)
+        self._measured.losses.append(loss)
         if self.step % context.settings.logging.every_steps == 0 or self.step == self.total:
-            item = self._metrics(since, float(norm), loader.wait_s)
-            self._since = _Since(waited=loader.wait_s)
-            log.add(item)
-            context.watcher.metrics(item)
-            self._numbers = _numbers(item)
+            self._note(norm, log, loader.wait_s)
         context.watcher.progress("train", self.step, self.total, unit="steps", metrics=self._numbers)
         if self.first_step_s is None:
             self.first_step_s = time.perf_counter()
             context.begin_hashing()
         self._plan_what_is_due()
 
-    def _check(self, losses: list[float], norm: float) -> None:
-        """Raises NanLoss where the network is spoilt."""
-        bad = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
-        if not bad and (math.isfinite(norm) or self._learner.skips_overflows):
-            return
-        paths = [to_wire(path) for index in bad or range(len(losses)) for path in self._paths[index]]
-        what = "The loss" if bad else "The gradient"
-        kept = "There is no checkpoint yet" if self.checkpoint is None else "The last good checkpoint stays"
-        raise NanLoss(
-            f"{what} of step {self.step + 1} is no number; its pictures: {', '.join(paths[:3])}"
-            f"{' and others' if len(paths) > 3 else ''}. {kept}.",
-            where=paths[0] if paths else None,
-            hint="A lower learning rate, bf16 or fp32 instead of fp16, or gradient clipping help most often.",
-            details={
-                "step": self.step + 1,
-                "images": paths[:_MOST_NAMES],
-                "checkpoint": None if self.checkpoint is None else to_wire(self.checkpoint),
-            },
-        )
-
-    def _metrics(self, since: "_Since", norm: float, waited: float) -> TrainMetrics:
-        seconds = max(time.perf_counter() - since.at, 1e-9)
-        return TrainMetrics(
-            step=self.step,
-            epoch=(self.step - 1) // self._plan.steps_per_epoch + 1,
-            loss=sum(since.losses) / len(since.losses),
-            loss_average=self.average.mean,
+    def _note(self, norm: float, log: MetricsLog, waited: float) -> None:
+        """Write a row of metrics. Raises DiskFull and FileUnwritable."""
+        epoch = (self.step - 1) // self._plan.steps_per_epoch + 1
+        item = self._measured.row(
+            Step(self.step, epoch, norm),
+            average=self.average.mean,
             rates=self._learner.rates(),
-            grad_norm=norm if math.isfinite(norm) else None,
-            seconds=round(seconds, 6),
-            images_per_s=round(since.pictures / seconds, 4),
-            data_wait=round(min(1.0, (waited - since.waited) / seconds), 5),
+            waited=waited,
             memory=self._context.peak.look("train"),
         )
+        self._measured = Measured(waited)
+        log.add(item)
+        self._context.watcher.metrics(item)
+        self._numbers = numbers_of(item)
 
     def _plan_what_is_due(self) -> None:
         occasions = self._context.occasions
@@ -345,15 +321,12 @@ class Loop:
         if self._is_time_to_keep:
             self.keep()
         # The time that files take is not that of steps.
-        self._since.at += time.perf_counter() - begun
+        self._measured.leave_out(time.perf_counter() - begun)
 
     @property
     def _is_time_to_keep(self) -> bool:
-        if self.step == 0:
-            return False
-        minutes = self._context.settings.checkpoints.every_minutes
-        is_late = minutes > 0 and time.monotonic() - self._kept_at >= minutes * 60
-        return is_late or self._keeps_now or self._context.occasions.keeps(self.step)
+        is_due = self._keeper.is_late or self._keeps_now or self._context.occasions.keeps(self.step)
+        return self.step > 0 and is_due
 
     def _save_on_the_way(self, path: str, epoch: int | None) -> None:
         written = self.save(path, "lora_step")
@@ -378,7 +351,7 @@ class Loop:
         context.sampler.make(self.step, lambda: check(context.watcher), told)
         context.peak.next("sample")
 
-    def _snapshot(self, position: Position) -> Snapshot:
+    def _snapshot(self) -> Snapshot:
         state = self._learner.state()
         saved = [
             {name: getattr(each, name) for name in each.__struct_fields__}
@@ -394,31 +367,10 @@ class Loop:
             "ordered": list(self._ordered),
             "saved": saved,
             "samples": self.samples,
+            "marks": self._marks,
         }
-        return Snapshot(position, self._digest, schedule=schedule, window=window, **state)
-
-
-class _Since:
-    """What has come together since the last metrics."""
-
-    def __init__(self, waited: float = 0.0) -> None:
-        self.at = time.perf_counter()
-        self.waited = waited
-        self.pictures = 0
-        self.losses: list[float] = []
-
-
-def _numbers(item: TrainMetrics) -> dict[str, float]:
-    """What progress says of it."""
-    return {
-        "loss": item.loss,
-        "loss_average": item.loss_average,
-        **{f"lr_{name}": rate for name, rate in item.rates.items()},
-        "epoch": float(item.epoch),
-        "images_per_s": item.images_per_s,
-        "data_wait": item.data_wait,
-        **({} if item.memory is None else {"memory": float(item.memory)}),
-    }
+        digest = settings_digest(lasting(self._context.settings))
+        return Snapshot(self._position, digest, schedule=schedule, window=window, **state)
 
 
 def _sha256(path: str) -> str:

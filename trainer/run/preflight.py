@@ -88,6 +88,7 @@ def _check_family(settings: TrainSettings, recognised: Recognised, files: ModelF
         raise WeightsMismatch(
             f"`{where}` is a model of {TITLES[recognised.family]}, and `model.family` is {wanted}.",
             where=f"{_SETTINGS}.model.family",
+            hint="Choose another model, or leave `model.family` out.",
             details={"family": recognised.family, "expected": wanted},
         )
 

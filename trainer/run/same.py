@@ -8,7 +8,8 @@ import msgspec
 from contract.errors import InvalidParams
 from contract.methods.train import TrainSettings
 
-#: Tables, and fields of some, that change when something is done, not what is learned.
+#: Tables, and fields of some, that change when something is done, not what is learned; and the files of the
+#: model, which are told apart by what is in them.
 _FREE: Final = frozenset(
     {
         "checkpoints",
@@ -18,6 +19,8 @@ _FREE: Final = frozenset(
         "logging",
         "memory",
         "caching",
+        "model.base",
+        "model.vae",
         "training.epochs",
         "training.steps",
         "training.stop_after",
@@ -29,9 +32,9 @@ def lasting(settings: TrainSettings) -> dict[str, Any]:
     """What has to stay the same for a run to go on, as JSON would say it."""
     table: dict[str, Any] = msgspec.to_builtins(settings)
     kept = {name: value for name, value in table.items() if name not in _FREE}
-    kept["training"] = {
-        name: value for name, value in table["training"].items() if f"training.{name}" not in _FREE
-    }
+    for name in ("model", "training"):
+        fields = kept[name].items()
+        kept[name] = {field: value for field, value in fields if f"{name}.{field}" not in _FREE}
     return kept
 
 

@@ -22,6 +22,8 @@ FREE: list[dict[str, Any]] = [
     {"logging": {"every_steps": 5}},
     {"memory": {"gradient_checkpointing": True}},
     {"caching": {"text_batch": 2}},
+    # Whether it is the same model, its numbers say.
+    {"model": {"base": {"path": "/moved.safetensors"}}},
 ]
 LASTING: list[tuple[str, dict[str, Any]]] = [
     ("training.seed", {"training": {"seed": 1}}),
@@ -58,6 +60,6 @@ def test_what_changes_the_result_is_refused_by_the_name_of_its_field(
 
 
 def test_says_what_it_was_and_what_it_is_now() -> None:
-    before, now = runs.settings(MODEL), runs.settings(Path("/other.safetensors"))
-    with pytest.raises(InvalidParams, match=r"`model\.base\.path`: it began with `\"/model\.safetensors\"`"):
+    before, now = runs.settings(MODEL), runs.settings(MODEL, data={"resolution": 128})
+    with pytest.raises(InvalidParams, match="`data.resolution`: it began with `64`, now it is `128`"):
         check_same(before, now)
