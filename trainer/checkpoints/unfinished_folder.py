@@ -14,11 +14,11 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from trainer.weights.folders import make_folder, sync_folder
+from trainer.weights.locks import locked
 from trainer.weights.unfinished import exists, unwritten
 
 _NAME: Final = re.compile(r"\.checkpoint-[0-9a-f]{16}\.part")
-#: What file systems say that cannot bring folders to the disk by themselves.
-_NO_SYNC: Final = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 class UnfinishedFolder:
@@ -70,7 +70,7 @@ class UnfinishedFolder:
                 return
             with suppress(FileNotFoundError):
                 self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-                _locked(self._lock, wait=True)
+                locked(self._lock, wait=True)
                 if not os.path.exists(self.path):
                     self._release()
 
@@ -101,33 +101,8 @@ def clear(parent: str) -> None:
                 _remove_dead(os.path.join(parent, name))
 
 
-def sync_folder(path: str) -> None:
-    """Bring the names in a folder to the disk; Windows does so by itself. Raises OSError."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def _new_name() -> str:
     return f".checkpoint-{secrets.token_hex(8)}.part"
-
-
-def make_folder(path: str) -> None:
-    """A folder and those above it, whose names are brought to the disk. Raises OSError."""
-    if os.path.isdir(path):
-        return
-    above = os.path.dirname(os.path.abspath(path))
-    make_folder(above)
-    with suppress(FileExistsError):
-        os.mkdir(path)
-    sync_folder(above)
 
 
 def _remove_dead(path: str) -> None:
@@ -136,20 +111,7 @@ def _remove_dead(path: str) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        if _locked(descriptor, wait=False):
+        if locked(descriptor, wait=False):
             shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int, *, wait: bool) -> bool:
-    """Whether the lock was got; never where the file system has none, so that no living folder is removed."""
-    if sys.platform == "win32":
-        return False
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from contract.errors import LorakeetError
 from contract.rules.buckets import Size
 from contract.rules.paths import to_wire
 from trainer.data.picture import MAX_PIXELS, Facts, look
-from trainer.weights.unfinished import Unfinished
+from trainer.weights.replacing import replace
 
 #: Entries beyond this are forgotten, oldest first.
 _MOST: Final = 200_000
@@ -64,9 +64,8 @@ class Remembered:
             (named, *stamp, *facts.size, facts.sha256)
             for named, (stamp, facts) in list(self._known.items())[-_MOST:]
         ]
-        with suppress(OSError):
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            _replace(self._path, msgspec.json.encode(rows))
+        with suppress(LorakeetError):
+            replace(self._path, msgspec.json.encode(rows))
             self._changed = False
 
 
@@ -79,18 +78,3 @@ def _stamp(path: str) -> _Stamp | None:
     except (OSError, ValueError):
         return None
     return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _replace(path: str, content: bytes) -> None:
-    try:
-        file = Unfinished(path)
-    except LorakeetError as error:
-        raise OSError(error.message) from error
-    try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(file.descriptor, left) :]
-        os.fsync(file.descriptor)
-        file.publish(overwrite=True)
-    finally:
-        file.discard()

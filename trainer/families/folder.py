@@ -53,7 +53,11 @@ def open_part(folder: str, stack: ExitStack) -> list[TensorFile]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        raise FileMissing(f"`{where}` does not exist.", where=where) from error
+        raise FileMissing(
+            f"`{where}` does not exist.",
+            where=where,
+            hint=f"A folder of diffusers has a {_INDEX}, and a folder for each of its parts.",
+        ) from error
     matches = [found for name in names if (found := _FILE.match(name)) is not None]
     for variant in _VARIANTS:
         if chosen := [found for found in matches if found["variant"] == variant]:

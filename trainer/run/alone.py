@@ -8,7 +8,7 @@ from typing import Final
 
 from contract.errors import FileUnwritable
 from contract.rules.paths import to_wire
-from trainer.checkpoints.unfinished_folder import make_folder
+from trainer.weights.folders import make_folder
 from trainer.weights.unfinished import unwritten
 
 _LOCK: Final = ".lock"

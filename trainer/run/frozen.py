@@ -16,8 +16,8 @@ from contract.rules.paths import to_wire
 from trainer.data.collection import Collection, Listed, Skipped, collect, decodable, listed_by, listed_in
 from trainer.data.remembered import Remembered
 from trainer.data.subset import Subset, subsets_of
-from trainer.run import whole
 from trainer.run.request import Request
+from trainer.weights.replacing import replace
 
 #: The file in the run's folder: JSON lines of ManifestItem.
 PICTURES: Final = "pictures.jsonl"
@@ -39,7 +39,7 @@ def pictures_of(request: Request, step: Step) -> Pictures:
     """The pictures of a run, the same in every attempt.
 
     `step` is told how many of how many were looked at, and may raise. Raises what `collect`, `listed_in`,
-    `decodable` and `whole.replace` raise, and ManifestInvalid.
+    `decodable` and `replace` raise, and ManifestInvalid.
     """
     path = os.path.join(request.folder, PICTURES)
     remembered = Remembered(os.path.join(request.cache, _REMEMBERED))
@@ -49,7 +49,7 @@ def pictures_of(request: Request, step: Step) -> Pictures:
     if not has_begun or not os.path.lexists(path):
         found = _found(request, remembered, step)
         skipped = found.collection.skipped
-        whole.replace(path, _encoded(found))
+        replace(path, _encoded(found))
     settings = request.settings
     listed, subsets = listed_by(_decoded(path), settings.subsets, settings.data)
     frozen = _looked_at(request, listed, subsets, remembered, step)

@@ -15,7 +15,7 @@ import msgspec
 from contract.errors import FileUnreadable, LorakeetError, WeightsChanged
 from contract.methods.weights import WeightsFile
 from contract.rules.paths import to_wire
-from trainer.run import whole
+from trainer.weights.replacing import replace
 
 #: The file in the folder of the caches.
 _REMEMBERED: Final = "hashes.json"
@@ -123,7 +123,7 @@ class Hashes:
         self._known[named] = (stamp, sha256)
         # Losing this memory costs time only.
         with suppress(LorakeetError):
-            whole.replace(self._path, msgspec.json.encode(self._known))
+            replace(self._path, msgspec.json.encode(self._known))
 
 
 def old_hash(path: str) -> str | None:

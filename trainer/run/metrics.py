@@ -9,7 +9,7 @@ from typing import BinaryIO, Final, Self
 import msgspec
 
 from contract.methods.train import TrainMetrics
-from trainer.run import whole
+from trainer.weights.replacing import replace
 from trainer.weights.unfinished import unwritten
 
 METRICS: Final = "metrics.jsonl"
@@ -45,7 +45,7 @@ class MetricsLog:
         """Keep what stands there up to `step`, from which the run goes on. Raises DiskFull and
         FileUnwritable."""
         self._path = os.path.join(folder, METRICS)
-        whole.replace(self._path, b"".join(_until(self._path, step)))
+        replace(self._path, b"".join(_until(self._path, step)))
         try:
             self._file: BinaryIO = open(self._path, "ab")
         except OSError as error:

@@ -12,9 +12,9 @@ from contract.methods.train import TrainSettings
 from contract.methods.training.run_record import RUN_RECORD, RunRecord, decode_run, encode_run
 from contract.rules.paths import to_wire
 from trainer.checkpoints.folder import Checkpoint, CheckpointFolder
-from trainer.run import whole
 from trainer.run.request import Request
 from trainer.run.same import check_same
+from trainer.weights.replacing import replace
 
 CHECKPOINTS: Final = "checkpoints"
 
@@ -49,7 +49,7 @@ class RunFile:
     def change(self, **fields: Any) -> None:
         """Change some fields, and bring all of it to the disk. Raises DiskFull and FileUnwritable."""
         self.record = msgspec.structs.replace(self.record, **fields)
-        whole.replace(self._path, encode_run(self.record))
+        replace(self._path, encode_run(self.record))
 
     def forget_file(self, named: str) -> None:
         """A file of weights is gone for good: what comes there is not the run's own. The next change of the

@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 
-from trainer.checkpoints.unfinished_folder import make_folder
 from trainer.sampling.painter import Painter, paint
 from trainer.sampling.picture_file import write_png
 from trainer.sampling.prompts import Prompt
+from trainer.weights.folders import make_folder
 from trainer.weights.unfinished import unwritten
 
 #: The chunk in which web UIs look for what a picture was made with.

@@ -15,6 +15,7 @@ from typing import Final
 
 from contract.errors import DiskFull, FileUnwritable, LorakeetError, OutputExists
 from contract.rules.paths import to_wire
+from trainer.weights.locks import locked
 
 _NAME: Final = re.compile(r"\.lorakeet-[0-9a-f]{16}\.part")
 #: Never through a link or into a file that somebody put there.
@@ -110,7 +111,7 @@ def _create(folder: str) -> tuple[str, int]:
     while True:
         name = os.path.join(folder, f".lorakeet-{secrets.token_hex(8)}.part")
         descriptor = os.open(name, _FLAGS, 0o666)
-        _lock(descriptor, wait=True)
+        locked(descriptor, wait=True)
         # Between the creation and the lock, another process may have taken it for a dead one's.
         with suppress(OSError):
             if os.path.samestat(os.stat(name), os.fstat(descriptor)):
@@ -133,23 +134,10 @@ def _remove_dead(path: str) -> None:
         return
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if _lock(descriptor, wait=False):
+        if locked(descriptor, wait=False):
             os.unlink(path)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Whether the lock was got; never where the file system has none, so that no living file is removed."""
-    if sys.platform == "win32":
-        return False
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return False
-    return True
 
 
 def _rename_new(name: str, path: str) -> None:

@@ -1,9 +1,9 @@
-"""Small files of a run, replaced in one step: whole or as they were, whatever ends the process."""
+"""Small files, replaced in one step: whole or as they were, whatever ends the process."""
 
 import os
 
 from contract.errors import LorakeetError
-from trainer.checkpoints.unfinished_folder import make_folder
+from trainer.weights.folders import make_folder
 from trainer.weights.unfinished import Unfinished, unwritten
 
 
