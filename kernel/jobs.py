@@ -15,6 +15,7 @@ from typing import Any, Literal
 from contract.errors import AlreadyRunning, Busy, JobConflict, ShuttingDown, UnknownJob, WireError
 from contract.methods.control import JobRecord, JobState, RunningJob
 from contract.notifications import Artifact, LogLevel, Partial, Progress
+from kernel.pace import Pace
 from kernel.roots import Roots
 from kernel.writer import Stream, Writer
 
@@ -57,7 +58,8 @@ class Job:
         self._stream = Stream()
         #: Seconds between two messages of a kind.
         self.interval_s = 1 / progress_hz
-        self._phase: tuple[str, float, int] = ("", 0.0, 0)
+        self._paces: dict[str, Pace] = {}
+        self._phase = ""
         self._said_at = 0.0
 
     @property
@@ -92,9 +94,12 @@ class Job:
     ) -> None:
         """Say where the job stands: at most `progress_hz` times a second, each phase and the last step."""
         now = time.monotonic()
-        is_new = phase != self._phase[0]
+        is_new = phase != self._phase
+        pace = self._paces.setdefault(phase, Pace())
         if is_new:
-            self._phase = (phase, now, step)
+            self._phase = phase
+            pace.begin(step, now)
+        pace.go(step, now)
         said = Progress(
             job_id=self.job_id,
             phase=phase,
@@ -104,7 +109,7 @@ class Job:
             metrics=dict(metrics or {}),
             message=message,
         )
-        said.rate, said.eta_s = self._pace(step, total, now)
+        said.rate, said.eta_s = pace.rate, pace.eta_s(total)
         self.progress_now = said
         if is_new or step == total or now - self._said_at >= self.interval_s:
             self._said_at = now
@@ -149,13 +154,6 @@ class Job:
             state=self.state,
             progress=self.progress_now,
         )
-
-    def _pace(self, step: int, total: int | None, now: float) -> tuple[float | None, float | None]:
-        """Units a second since the phase began, and the seconds that are left; None where not known."""
-        _, since, first = self._phase
-        rate = (step - first) / (now - since) if step > first and now > since else None
-        eta_s = (total - step) / rate if rate and total is not None else None
-        return None if rate is None else round(rate, 3), None if eta_s is None else round(eta_s, 3)
 
 
 class Jobs:

@@ -1,1 +1,1 @@
-"""Training of LoRAs and other small networks; empty until its own issue brings it."""
+"""Training of LoRAs, and everything that is done to files of weights."""

@@ -24,11 +24,13 @@ def run(params: TrainParams, job: Job, session: Session) -> TrainOutcome:
     """Train what `params` ask for. Raises InputError, ResourceError, RuntimeFailure, JobCanceled."""
     job.progress("preflight")
     from trainer.families.libraries import undisturbed
+    from trainer.run.before import check_before
     from trainer.run.preflight import known_of
 
     # What cannot be used is refused before torch is loaded, which takes seconds.
     request = _request(params, job, session)
     known = known_of(request)
+    check_before(request)
     job.progress("load")
     with undisturbed():
         from trainer.run.train import train
@@ -119,6 +121,7 @@ def _request(params: TrainParams, job: Job, session: Session) -> "Request":
         prompts=real(prompts, f"{_SETTINGS}.sampling.file"),
         folders=_folders(params, job),
         items=_items(params, job),
+        roots=job.roots.paths,
         checkpoint=real(inputs.checkpoint, "$.params.inputs.checkpoint"),
         folder=run,
         output=job.roots.resolve(outputs.file, "$.params.outputs.file"),

@@ -36,8 +36,7 @@ COMMANDS: Final = {
     "serve": Command("the studio, in the browser and over HTTP", "The studio has stopped.", 36.0),
     "tag": Command("captions beside the images of a folder, through a kernel of its own"),
     "train": Command(
-        "a LoRA from folders of pictures; goes on by itself where it was stopped",
-        "Interrupted before it began.",
+        "a LoRA from folders of pictures; goes on by itself where it was stopped", "Interrupted."
     ),
     "reproduce": Command("the settings that a LoRA was trained with, to train it again", _NOTHING_WRITTEN),
     "demo": Command(

@@ -15,6 +15,7 @@ from contract.errors import (
     KernelDied,
     LorakeetError,
     OutOfMemory,
+    OutputExists,
     SettingsInvalid,
 )
 from contract.methods.train import TrainOutcome, TrainSettings
@@ -27,7 +28,7 @@ from orchestrator.cli.stopping import Stopping
 from orchestrator.cli.training_asked import asked_for
 from orchestrator.cli.training_plan import plan_shown
 from orchestrator.cli.training_shown import TrainingShown
-from orchestrator.cli.training_work import Work, plan_for, work_for
+from orchestrator.cli.training_work import Work, hint_for_taken, plan_for, work_for
 from orchestrator.cli.values import assignment
 from orchestrator.groups import task_group
 from orchestrator.ids import new_id
@@ -241,6 +242,8 @@ def _with_advice(error: LorakeetError, work: Work) -> LorakeetError:
     if about is not None and about not in error.message:
         error.message = f"{about}: {error.message}"
     hints = [error.hint or ""]
+    if isinstance(error, OutputExists):
+        hints = [hint_for_taken(work.home, work.wanted.name)]
     if isinstance(error, ImageError) and settings.data.bad_images == "refuse":
         hints.append('With data.bad_images = "skip" such pictures are left out.')
     if at is not None and isinstance(error, _PASSING):

@@ -53,7 +53,10 @@ class Work(NamedTuple):
         for _, path in paths_in(TrainSettings, msgspec.to_builtins(self.wanted.settings)):
             yield folder_of(path)
             yield from _inside(from_wire(path))
-        yield from (os.path.realpath(from_wire(folder)) for folder in self.wanted.folders)
+        for folder in self.wanted.folders:
+            yield os.path.realpath(from_wire(folder))
+            # Whoever runs the command may read what the links in there lead to.
+            yield from _inside(from_wire(folder))
         yield folder_of(self.wanted.output)
         yield from (os.path.realpath(path) for path in (self.chosen.folder, self.cache))
         if self.chosen.checkpoint is not None:
@@ -67,6 +70,11 @@ class Work(NamedTuple):
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise unwritten(error, folder) from None
+
+    @property
+    def home(self) -> Path:
+        """The data directory."""
+        return self.cache.parent
 
     @property
     def checkpoint_at(self) -> int | None:
@@ -83,7 +91,7 @@ def work_for(arguments: argparse.Namespace, home: Path, training: TrainFile) -> 
     chosen = _chosen(arguments, home, wanted)
     overwrite = training.output is not None and training.output.overwrite
     if not overwrite and not chosen.resumes:
-        _check_free(wanted.output)
+        _check_free(home, wanted)
     again = "The same command"
     if arguments.restart or arguments.resume:
         again += f" without {'--restart' if arguments.restart else '--resume'}"
@@ -123,16 +131,28 @@ def _chosen(arguments: argparse.Namespace, home: Path, wanted: Wanted) -> Chosen
     return going_on or runs.anew(home, wanted.name)
 
 
-def _check_free(file: str) -> None:
-    if os.path.lexists(from_wire(file)):
+def _check_free(home: Path, wanted: Wanted) -> None:
+    if os.path.lexists(from_wire(wanted.output)):
         raise OutputExists(
-            f"{file} is there already.",
-            where=file,
-            hint="Choose another --name, or replace it with --overwrite.",
+            f"{wanted.output} is there already.", where=wanted.output, hint=hint_for_taken(home, wanted.name)
         )
 
 
-def _inside(model: str) -> Iterator[str]:
-    """Where the files in the folder of a model really lie: those of the hub's cache are links."""
-    for folder, _, names in os.walk(model):
-        yield from {os.path.dirname(os.path.realpath(os.path.join(folder, name))) for name in names}
+def hint_for_taken(home: Path, name: str) -> str:
+    """What to do where a file is in the way of the output of that name."""
+    hint = "Choose another --name, or replace it with --overwrite."
+    newest = runs.newest_of(home, name)
+    if newest is not None and (step := runs.step_of(runs.newest_checkpoint(newest.folder))) is not None:
+        hint += f" With --resume the run {to_wire(str(newest.folder))} goes on from step {step}."
+    return hint
+
+
+def _inside(path: str) -> Iterator[str]:
+    """Where the files in a folder really lie: those of a model in the hub's cache are links, and pictures may
+    lie on another disk."""
+    for folder, _, names in os.walk(path):
+        yield from {
+            os.path.dirname(os.path.realpath(linked))
+            for name in names
+            if os.path.islink(linked := os.path.join(folder, name))
+        }

@@ -15,23 +15,31 @@ import msgspec
 
 def main(argument: str) -> int:
     """Until the end of stdin."""
-    step = stepping(msgspec.json.decode(argument))
-    step()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    for line in sys.stdin:
-        sys.stdout.write(f"{statistics.median(_timed(step) for _ in range(int(line)))}\n")
-        sys.stdout.flush()
-    return 0
-
-
-def stepping(said: dict[str, Any]) -> Callable[[], None]:
-    """One step: forward, backward, clipping, optimizer, on random numbers."""
     from trainer.families.libraries import undisturbed
 
     with undisturbed():
         import torch
 
+        from trainer.run.threads import threads_for
+    said = msgspec.json.decode(argument)
+    with threads_for(said["model"], torch.device("cuda" if torch.cuda.is_available() else "cpu")):
+        step = stepping(said)
+        step()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        for line in sys.stdin:
+            sys.stdout.write(f"{statistics.median(_timed(step) for _ in range(int(line)))}\n")
+            sys.stdout.flush()
+    return 0
+
+
+def stepping(said: dict[str, Any]) -> Callable[[], None]:
+    """One step: forward, backward, clipping, optimizer, on random numbers."""
+    import torch
+
+    from trainer.families.libraries import undisturbed
+
+    with undisturbed():
         from contract.methods.training.network import Network
         from contract.methods.training.optimizer import AdamW
         from trainer.families import FAMILIES, ModelFiles, Sizes

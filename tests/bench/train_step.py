@@ -18,7 +18,7 @@ def run_step(quick: bool) -> Report:
     """In turns: steps of a kernel, bare steps."""
     figures, notes = [], [python()]
     for family in _FAMILIES[:1] if quick else _FAMILIES:
-        trained, bare = _in_turns(family, weights.small(family), 1 if quick else 5, 6 if quick else 40)
+        trained, bare = _in_turns(family, weights.small(family), 1 if quick else 5, 6 if quick else 30)
         step_s, bare_s = median([each.step_s() for each in trained]), median(bare)
         ratios = [each.step_s() / floor for each, floor in zip(trained, bare, strict=True)]
         figures.append(Figure(f"a step, small {family}", step_s * 1e3, bare_s * 1e3, "ms", _RATIO))

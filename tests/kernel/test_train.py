@@ -1,6 +1,9 @@
 """`train` through a real kernel: what a host hears, how it stops, and how it goes on."""
 
+import os
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 
 from contract.methods.train import TrainOutcome
 from contract.validation import decode
+from tests.kernel.test_layers_at_run_time import RECORDER, packages
 from tests.kernel_process import KernelProcess
 from tests.trainer.run import runs
 from trainer import fixtures
@@ -215,3 +219,58 @@ def test_everything_lies_under_the_roots(
         kernel.initialize(roots=[place.folder, place.base.parent])
         data = error_of(kernel.request("train", params))
     assert (data["kind"], data["where"]) == ("path_outside_roots", where)
+
+
+def test_a_text_that_is_a_link_out_of_the_roots_is_not_read(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = tmp_path_factory.mktemp("outside") / "secret.txt"
+    secret.write_text("nobody's business")
+    caption = place.source / "2_cat/1.txt"
+    caption.unlink()
+    caption.symlink_to(secret)
+    with place.kernel() as kernel:
+        kernel.initialize(roots=[place.folder, place.base.parent])
+        answer = kernel.request("train", place.params())
+    data = error_of(answer)
+    assert (data["kind"], data["where"]) == ("path_outside_roots", str(caption))
+    assert str(secret) not in str(answer)
+
+
+def test_what_can_be_known_at_once_is_said_before_torch_is_loaded(place: Place) -> None:
+    (place.folder / "sitecustomize.py").write_text(textwrap.dedent(RECORDER), encoding="utf-8")
+    imported = place.folder / "imported"
+    path = os.pathsep.join([str(place.folder), os.environ.get("PYTHONPATH", "")])
+    gone = place.params()
+    gone["inputs"]["folders"] = [str(place.folder / "gone")]
+    (place.folder / "taken.safetensors").write_bytes(b"")
+    taken = place.params()
+    taken["outputs"]["file"] = str(place.folder / "taken.safetensors")
+    bare = place.params()
+    bare["inputs"]["folders"] = [str(shutil.copytree(place.source / "2_cat", place.folder / "bare"))]
+    (place.folder / "bare" / "1.txt").unlink()
+    asked = [
+        (gone, "file_missing"),
+        (place.params(subsets=[{"name": "dog"}]), "file_missing"),
+        (bare, "file_missing"),
+        (taken, "output_exists"),
+    ]
+    with KernelProcess({"PYTHONPATH": path, "IMPORTED": str(imported)}) as kernel:
+        kernel.initialize(roots=[place.folder, place.base.parent])
+        for number, (params, kind) in enumerate(asked):
+            answer = kernel.request("train", {**params, "job_id": str(number)}, timeout=40)
+            assert error_of(answer)["kind"] == kind
+        assert "torch" not in packages(imported)
+        assert {"numpy", "trainer"} <= packages(imported)
+
+
+def test_the_rate_is_that_of_steps_though_files_are_written_in_between(place: Place) -> None:
+    with place.kernel() as kernel:
+        request = place.begin(
+            kernel, training={"steps": 6}, saving={"every_steps": 1, "every_epochs": 0, "keep_last": 1}
+        )
+        kernel.answer(request, timeout=60)
+        said = [each["params"] for each in kernel.notifications if each["method"] == "progress"]
+    # Each file is a phase of its own: counted from its end on, no step would ever have been done.
+    assert "save" in {each["phase"] for each in said}
+    assert max(each["step"] for each in said if each["phase"] == "train" and each["rate"]) > 2

@@ -14,6 +14,7 @@ from contract.methods.training.data import TrainData
 from contract.methods.training.subsets import Subset as SubsetSettings
 from contract.rules.buckets import Size
 from contract.rules.paths import from_wire, to_wire
+from trainer.data.bounds import ANYWHERE, Bounds
 from trainer.data.picture import MAX_PIXELS, Facts, changed, decode, look
 from trainer.data.remembered import Remembered
 from trainer.data.subset import Subset, pictures_in, subsets_named
@@ -22,6 +23,8 @@ from trainer.data.subset import Subset, pictures_in, subsets_named
 Bad = Literal["skip", "refuse"]
 #: Hashing and Pillow release the interpreter's lock; more threads than this wait for the disk.
 _THREADS: Final = 8
+#: Pictures that a thread looks at in one go: of those that are remembered, a few thousand take a moment.
+_AT_ONCE: Final = 16
 
 
 _Item = TypeVar("_Item")
@@ -70,12 +73,12 @@ class Listed(NamedTuple):
     sha256: str | None = None
 
 
-def listed_in(subsets: Sequence[Subset]) -> list[Listed]:
+def listed_in(subsets: Sequence[Subset], bounds: Bounds = ANYWHERE) -> list[Listed]:
     """The files of the subsets' folders. Raises what `pictures_in` raises."""
     return [
         Listed(number, path, caption)
         for number, subset in enumerate(subsets)
-        for path, caption in pictures_in(subset)
+        for path, caption in pictures_in(subset, bounds)
     ]
 
 
@@ -106,21 +109,23 @@ def collect(
     bad: Bad = "refuse",
     max_pixels: int = MAX_PIXELS,
     remembered: Remembered | None = None,
+    bounds: Bounds = ANYWHERE,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Collection:
     """The pictures of a run. `step` is told how many of how many were looked at, and may raise.
 
-    Files that `remembered` knows unchanged are not read. Raises what `look` raises where bad pictures are
-    refused, ManifestInvalid then too for a file that is not the one that was listed, FileMissing for a
-    caption that the subset's settings want, and NoImages where no picture is left.
+    Files that `remembered` knows unchanged are not read, and links out of `bounds` never. Raises what `look`
+    raises where bad pictures are refused, then too PathOutsideRoots for such links and ManifestInvalid for a
+    file that is not the one that was listed; FileMissing for a caption that the subset's settings want, and
+    NoImages where no picture is left.
     """
-    wanted, skipped = _captioned(listed, subsets)
+    wanted, skipped = captioned(listed, subsets)
     pictures: list[Picture] = []
 
     def looked_at(each: Listed) -> Picture | Skipped:
-        return _picture(each, subsets[each.subset], max_pixels, remembered)
+        return _picture(each, subsets[each.subset], max_pixels, remembered, bounds)
 
-    with closing(in_threads(looked_at, wanted)) as results:
+    with closing(in_threads(looked_at, wanted, at_once=_AT_ONCE)) as results:
         for done, seen in enumerate(results, 1):
             if isinstance(seen, Picture):
                 pictures.append(seen)
@@ -164,19 +169,29 @@ def decodable(
     return collection.without(skipped)
 
 
-def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Generator[_Result, None, None]:
+def in_threads(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], *, at_once: int = 1
+) -> Generator[_Result, None, None]:
     """`work` of each of `items`, in their order, a few at a time; what is left is not begun once it is closed
-    or one raises.
+    or one raises. A thread takes `at_once` of them, which pays where handing over is most of the work.
     """
+
+    def some(start: int) -> list[_Result]:
+        return [work(item) for item in items[start : start + at_once]]
+
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         try:
-            yield from pool.map(work, items)
+            for results in pool.map(some, range(0, len(items), at_once)):
+                yield from results
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _captioned(listed: Sequence[Listed], subsets: Sequence[Subset]) -> tuple[list[Listed], list[Skipped]]:
-    """Those with a caption, or in no need of one, and those left out for want of it."""
+def captioned(listed: Sequence[Listed], subsets: Sequence[Subset]) -> tuple[list[Listed], list[Skipped]]:
+    """Those with a caption, or in no need of one, and those left out for want of it.
+
+    Raises FileMissing where the subset's settings want one, and NoImages where everything is left out.
+    """
     wanted, skipped = [], []
     for each in listed:
         missing = subsets[each.subset].captions.missing
@@ -186,13 +201,16 @@ def _captioned(listed: Sequence[Listed], subsets: Sequence[Subset]) -> tuple[lis
             raise _uncaptioned(each.path)
         else:
             skipped.append(Skipped(each.path, _uncaptioned(each.path)))
+    if not wanted:
+        raise _unusable(skipped)
     return wanted, skipped
 
 
 def _picture(
-    listed: Listed, subset: Subset, max_pixels: int, remembered: Remembered | None
+    listed: Listed, subset: Subset, max_pixels: int, remembered: Remembered | None, bounds: Bounds
 ) -> Picture | Skipped:
     try:
+        bounds.check(listed.path)
         facts = _facts(listed, max_pixels, remembered)
     except LorakeetError as error:
         return Skipped(listed.path, error)
@@ -219,9 +237,13 @@ def _uncaptioned(path: str) -> FileMissing:
 
 def _some(pictures: list[Picture], skipped: list[Skipped]) -> Collection:
     if not pictures:
-        names = ", ".join(f"`{to_wire(each.path)}`" for each in skipped[:3])
-        raise NoImages(
-            f"None of the {len(skipped)} images can be used, such as {names}.",
-            details={"images": [to_wire(each.path) for each in skipped[:1000]]},
-        )
+        raise _unusable(skipped)
     return Collection(pictures, skipped)
+
+
+def _unusable(skipped: Sequence[Skipped]) -> NoImages:
+    names = ", ".join(f"`{to_wire(each.path)}`" for each in skipped[:3])
+    return NoImages(
+        f"None of the {len(skipped)} images can be used, such as {names}.",
+        details={"images": [to_wire(each.path) for each in skipped[:1000]]},
+    )

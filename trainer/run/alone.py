@@ -28,15 +28,33 @@ def alone_in(folder: str) -> Iterator[None]:
         raise unwritten(error, folder) from error
     try:
         if not _locked(descriptor):
-            named = to_wire(folder)
-            raise FileUnwritable(
-                f"Another process is training in `{named}`.",
-                where=named,
-                hint="Wait for it to end, or stop it first.",
-            )
+            raise _taken(folder)
         yield
     finally:
         os.close(descriptor)
+
+
+def check_alone(folder: str) -> None:
+    """See that no other process has the folder; nothing is made or kept. Raises FileUnwritable."""
+    try:
+        descriptor = os.open(os.path.join(folder, _LOCK), os.O_RDWR)
+    except (OSError, ValueError):
+        # What cannot be opened here is told by whoever makes the folder.
+        return
+    try:
+        if not _locked(descriptor):
+            raise _taken(folder)
+    finally:
+        os.close(descriptor)
+
+
+def _taken(folder: str) -> FileUnwritable:
+    named = to_wire(folder)
+    return FileUnwritable(
+        f"Another process is training in `{named}`.",
+        where=named,
+        hint="Wait for it to end, or stop it first.",
+    )
 
 
 def _locked(descriptor: int) -> bool:

@@ -11,11 +11,21 @@ import msgspec
 
 from contract.errors import FileMissing, FileUnreadable, ManifestInvalid
 from contract.methods.job import ManifestItem
-from contract.methods.training.run_record import RUN_RECORD
 from contract.rules.paths import to_wire
-from trainer.data.collection import Collection, Listed, Skipped, collect, decodable, listed_by, listed_in
+from trainer.data.bounds import Bounds
+from trainer.data.collection import (
+    Collection,
+    Listed,
+    Skipped,
+    captioned,
+    collect,
+    decodable,
+    listed_by,
+    listed_in,
+)
 from trainer.data.remembered import Remembered
 from trainer.data.subset import Subset, subsets_of
+from trainer.run.record import has_record
 from trainer.run.request import Request
 from trainer.weights.replacing import replace
 
@@ -44,9 +54,7 @@ def pictures_of(request: Request, step: Step) -> Pictures:
     path = os.path.join(request.folder, PICTURES)
     remembered = Remembered(os.path.join(request.cache, _REMEMBERED))
     skipped: list[Skipped] = []
-    # Before a run has begun nothing follows from them: whoever mended them since has them looked at again.
-    has_begun = os.path.lexists(os.path.join(request.folder, RUN_RECORD))
-    if not has_begun or not os.path.lexists(path):
+    if not _are_frozen(request):
         found = _found(request, remembered, step)
         skipped = found.collection.skipped
         replace(path, _encoded(found))
@@ -62,15 +70,37 @@ def pictures_now(request: Request, step: Step) -> Pictures:
     return _found(request, Remembered(os.path.join(request.cache, _REMEMBERED)), step)
 
 
-def _found(request: Request, remembered: Remembered, step: Step) -> Pictures:
-    """Everything that the source has, as far as it can be used."""
+def check_source(request: Request) -> None:
+    """See that what will be looked for in the source is there; no picture is opened, nothing is written.
+
+    Raises what `listed_in`, `subsets_of` and `captioned` raise.
+    """
+    if request.plan_only or not _are_frozen(request):
+        captioned(*_listed(request))
+
+
+def _are_frozen(request: Request) -> bool:
+    """Before a run has begun nothing follows from its pictures: whoever mended them since has them looked at
+    again."""
+    return has_record(request.folder) and os.path.lexists(os.path.join(request.folder, PICTURES))
+
+
+def _listed(request: Request) -> tuple[list[Listed], list[Subset]]:
+    """The files of the source, and its subsets."""
     settings = request.settings
     if request.items is not None:
         listed, subsets = listed_by(request.items, settings.subsets, settings.data)
         _check_named(request, subsets)
-    else:
-        subsets = subsets_of(request.folders or [], settings.subsets, settings.data)
-        listed = listed_in(subsets)
+        return listed, subsets
+    bounds = Bounds(request.roots)
+    subsets = subsets_of(request.folders or [], settings.subsets, settings.data, bounds)
+    return listed_in(subsets, bounds), subsets
+
+
+def _found(request: Request, remembered: Remembered, step: Step) -> Pictures:
+    """Everything that the source has, as far as it can be used."""
+    settings = request.settings
+    listed, subsets = _listed(request)
     found = _looked_at(request, listed, subsets, remembered, step)
     uncached = [each for each in found.collection.pictures if not _is_cached(request, subsets[each.subset])]
     if not uncached:
@@ -91,6 +121,7 @@ def _looked_at(
         bad=request.settings.data.bad_images,
         max_pixels=request.max_pixels,
         remembered=remembered,
+        bounds=Bounds(request.roots),
         step=step,
     )
     return Pictures(collection, subsets)

@@ -10,7 +10,7 @@ from trainer.checkpoints import manifest as manifests
 from trainer.checkpoints.folder import Checkpoint, CheckpointFolder
 from trainer.checkpoints.retention import Retention, prune
 from trainer.checkpoints.snapshot import Snapshot, save_snapshot
-from trainer.run.record import CHECKPOINTS
+from trainer.run.beginning import CHECKPOINTS
 from trainer.run.watcher import Made
 
 _SECONDS: Final = 60.0

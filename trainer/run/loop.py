@@ -273,11 +273,14 @@ class Loop:
         self._measured.losses.append(loss)
         if self.step % context.settings.logging.every_steps == 0 or self.step == self.total:
             self._note(norm, log, loader.wait_s)
-        context.watcher.progress("train", self.step, self.total, unit="steps", metrics=self._numbers)
+        self._tell()
         if self.first_step_s is None:
             self.first_step_s = time.perf_counter()
             context.begin_hashing()
         self._plan_what_is_due()
+
+    def _tell(self) -> None:
+        self._context.watcher.progress("train", self.step, self.total, unit="steps", metrics=self._numbers)
 
     def _note(self, norm: float, log: MetricsLog, waited: float) -> None:
         """Write a row of metrics. Raises DiskFull and FileUnwritable."""
@@ -308,6 +311,7 @@ class Loop:
     def _settle(self) -> None:
         """Do what is due after a step; a checkpoint comes last, so that nothing is done twice."""
         outputs, begun = self._context.outputs, time.perf_counter()
+        is_due = bool(self._due) or self._is_time_to_keep
         while self._due:
             match self._due[0]:
                 case "step_file":
@@ -322,6 +326,8 @@ class Loop:
             self.keep()
         # The time that files take is not that of steps.
         self._measured.leave_out(time.perf_counter() - begun)
+        if is_due and not self._is_last_of_all:
+            self._tell()
 
     @property
     def _is_time_to_keep(self) -> bool:

@@ -34,7 +34,7 @@ class Outputs:
         """Raises OutputExists where the last file would be written over one that is not the run's own, and
         DiskFull and FileUnwritable where nothing can be written beside it."""
         if not self._overwrite:
-            self._check(self.output)
+            check_free(self.output, self._run.record.files)
         Unfinished(self.output).discard()
 
     def check_on_the_way(self, occasions: Occasions) -> None:
@@ -45,7 +45,7 @@ class Outputs:
         for name in sorted(os.listdir(folder)):
             rest = name.removeprefix(stem)
             if rest != name and _ON_THE_WAY.fullmatch(rest) and _is_coming(rest, occasions):
-                self._check(os.path.join(folder, name))
+                check_free(os.path.join(folder, name), self._run.record.files)
 
     def of_epoch(self, epoch: int) -> str:
         """The path of the file that is made after so many epochs."""
@@ -61,7 +61,7 @@ class Outputs:
         Raises OutputExists, DiskFull, FileUnwritable, WeightsUnsupported.
         """
         if not self._overwrite:
-            self._check(path)
+            check_free(path, self._run.record.files)
         self._claim(path)
         return write_adapter(
             network, path, said, dtype=settings.saving.dtype, naming=settings.saving.naming, overwrite=True
@@ -76,10 +76,6 @@ class Outputs:
                 os.unlink(from_wire(named))
             if not os.path.lexists(from_wire(named)):
                 self._run.forget_file(named)
-
-    def _check(self, path: str) -> None:
-        if to_wire(path) not in self._run.record.files:
-            check_free(path)
 
     def _claim(self, path: str) -> None:
         """Note that the file is the run's own before it is there: after a crash it is written again."""

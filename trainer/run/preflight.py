@@ -1,6 +1,7 @@
 """What can be known of a run before torch is loaded: files, families, names, prompts. Cheap, and first."""
 
 import os
+from collections.abc import Container
 from typing import Final, NamedTuple
 
 import msgspec
@@ -72,10 +73,10 @@ def check_output(path: str) -> None:
         raise FileMissing(f"The folder `{named}` does not exist.", where="$.params.outputs.file")
 
 
-def check_free(path: str) -> None:
-    """Raises OutputExists where a file is that would be written over."""
-    if os.path.lexists(path):
-        named = to_wire(path)
+def check_free(path: str, own: Container[str] = ()) -> None:
+    """Raises OutputExists where a file is that would be written over; `own` are the run's, as on the wire."""
+    named = to_wire(path)
+    if named not in own and os.path.lexists(path):
         raise OutputExists(
             f"`{named}` is there already.", where=named, hint="Choose another name, or allow to overwrite it."
         )

@@ -1,9 +1,8 @@
-"""The record of a run in its folder, and where a run begins: anew, or at one of its checkpoints."""
+"""The record of a run in its folder: what it was begun with, and what it has made."""
 
 import os
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -11,12 +10,9 @@ from contract.errors import FileUnreadable, WeightsDamaged
 from contract.methods.train import TrainSettings
 from contract.methods.training.run_record import RUN_RECORD, RunRecord, decode_run, encode_run
 from contract.rules.paths import to_wire
-from trainer.checkpoints.folder import Checkpoint, CheckpointFolder
 from trainer.run.request import Request
 from trainer.run.same import check_same
 from trainer.weights.replacing import replace
-
-CHECKPOINTS: Final = "checkpoints"
 
 
 def record_of(request: Request) -> RunRecord:
@@ -58,28 +54,20 @@ class RunFile:
         self.record = msgspec.structs.replace(self.record, files=files)
 
 
-def beginning(request: Request, told: Callable[[str], None]) -> Checkpoint | None:
-    """The checkpoint to go on from: the newest whole one of the run, else the one of another run that was
-    asked for. `told` hears of those that are damaged.
+def has_record(folder: str) -> bool:
+    """Whether a run has begun in the folder."""
+    return os.path.lexists(os.path.join(folder, RUN_RECORD))
 
-    Raises FileMissing, FileUnreadable, WeightsDamaged, and InvalidParams where that other run is unlike this.
+
+def check_origin(request: Request) -> None:
+    """See that the checkpoint that was asked for is one of a run like this; it may come without a record.
+
+    Raises InvalidParams, and FileUnreadable and WeightsDamaged where that record cannot be read.
     """
-    newest = CheckpointFolder(os.path.join(request.folder, CHECKPOINTS)).newest()
-    if newest.damaged and newest.checkpoint is None and request.checkpoint is None:
-        raise newest.damaged[0]
-    for error in newest.damaged:
-        told(f"{error.message} An older one is used.")
-    if newest.checkpoint is not None or request.checkpoint is None:
-        return newest.checkpoint
-    return _of_another(request, request.checkpoint)
-
-
-def _of_another(request: Request, path: str) -> Checkpoint:
-    folder, name = os.path.split(os.path.abspath(path))
-    other = _read(os.path.dirname(folder))
-    if other is not None:
-        check_same(other.settings, request.settings)
-    return CheckpointFolder(folder).open(name)
+    if request.checkpoint is not None:
+        other = _read(os.path.dirname(os.path.dirname(os.path.abspath(request.checkpoint))))
+        if other is not None:
+            check_same(other.settings, request.settings)
 
 
 def _is_changed(before: TrainSettings, now: TrainSettings) -> bool:

@@ -12,6 +12,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     `cache` the folder that runs share. `checkpoint` is one of another run to go on from. A file at `output`
     is refused unless `overwrite`, or it is this run's own from before.
 
+    With `roots`, real paths of folders, no link in `folders` is followed out of them.
+
     `settings` are as they were sent; the files that they name are those of `model`, `vae`, `start_from` and
     `prompts`. With `plan_only` nothing is trained.
     """
@@ -23,6 +25,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     prompts: str | None = None
     folders: list[str] | None = None
     items: list[ManifestItem] | None = None
+    roots: list[str] | None = None
     checkpoint: str | None = None
     folder: str
     output: str

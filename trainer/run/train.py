@@ -14,6 +14,7 @@ from contract.rules.paths import to_wire
 from trainer.checkpoints.manifest import settings_digest
 from trainer.data.collection import Skipped
 from trainer.run.alone import alone_in
+from trainer.run.beginning import beginning
 from trainer.run.context import Context
 from trainer.run.encoded import Data, encode_all, planned
 from trainer.run.frozen import pictures_now, pictures_of
@@ -27,10 +28,11 @@ from trainer.run.outputs import Outputs
 from trainer.run.parts import Parts, base_of
 from trainer.run.peak import Peak, give_back
 from trainer.run.preflight import Known
-from trainer.run.record import RunFile, beginning, record_of
+from trainer.run.record import RunFile, record_of
 from trainer.run.request import Request
 from trainer.run.samples import Sampler
 from trainer.run.stopping import Stopped, canceled, check
+from trainer.run.threads import threads_for
 from trainer.run.watcher import Watcher
 from trainer.shortage import is_memory
 
@@ -74,7 +76,7 @@ class _Run:
         """Raises what `go` does, and OutOfMemory with what would need less."""
         try:
             return self.go()
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, OSError) as error:
             if not is_memory(error):
                 raise
             shortage = self.shortage(error)
@@ -129,6 +131,7 @@ class _Run:
         self._skipped = pictures.collection.skipped
         with self._phase("load"):
             self._numbers = numbers = numbers_of(settings)
+            stack.enter_context(threads_for(request.model, numbers.device))
         self._peak = peak = Peak(numbers.device)
         parts = Parts(base, numbers, partial(_tell_loading, self._watcher))
         with self._phase("encode"):

@@ -10,7 +10,7 @@ from orchestrator.cli.demo import TRAINING
 from orchestrator.cli.drawings import draw
 from orchestrator.cli.training_file import Layer, told_from, training_of
 from orchestrator.models.header import read_header
-from tests.orchestrator.cli.command import lorakeet
+from tests.orchestrator.cli.command import lorakeet, with_startup_code
 
 
 def test_the_drawings_are_different_pictures_and_the_same_every_time(tmp_path: Path) -> None:
@@ -36,6 +36,25 @@ def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     done = lorakeet("demo", "--folder", tmp_path)
     assert done.code == 3 and "is in use" in done.stderr
     assert os.listdir(tmp_path) == ["models"]
+
+
+def test_it_ends_with_a_lora_and_its_samples(tmp_path: Path) -> None:
+    smaller = with_startup_code(
+        tmp_path,
+        """
+        from orchestrator.cli import demo
+
+        demo._FAMILY = "sd15"
+        demo.TRAINING["model"]["base"] = "models/sd15.safetensors"
+        demo.TRAINING["training"]["steps"] = 1
+        demo.TRAINING["sampling"]["steps"] = 1
+        """,
+    )
+    done = lorakeet("demo", "--folder", tmp_path / "demo", env=smaller | {"OMP_NUM_THREADS": "1"})
+    assert done.code == 0, done.stderr
+    said = done.stdout.splitlines()[-3:]
+    assert said[0].endswith("demo-small.safetensors") and said[1] == "samples"
+    assert Path(said[2].strip()).is_file()
 
 
 @pytest.mark.slow

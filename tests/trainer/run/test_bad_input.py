@@ -1,5 +1,6 @@
 """What cannot be trained: refused with its name, before the first step, and nothing is left in its place."""
 
+import errno
 import shutil
 import struct
 import zlib
@@ -420,3 +421,14 @@ def test_memory_that_runs_out_while_the_network_is_made(
 ) -> None:
     monkeypatch.setattr(injection, "Network", _starved)
     assert refused(runs.request(model, source, tmp_path / "run"), OutOfMemory, None).details["changes"]
+
+
+def test_memory_that_the_system_refuses(
+    model: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused_by_the_system(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(Sd15Model, "encode_pixels", refused_by_the_system)
+    error = refused(runs.request(model, source, tmp_path / "run"), OutOfMemory, None)
+    assert (error.details["phase"], bool(error.details["changes"])) == ("latents", True)

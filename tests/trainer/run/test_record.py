@@ -11,7 +11,8 @@ from contract.methods.training.run_record import RUN_RECORD, decode_run, encode_
 from tests.trainer.run import runs
 from trainer.checkpoints.folder import Checkpoint, CheckpointFolder
 from trainer.checkpoints.manifest import Position
-from trainer.run.record import CHECKPOINTS, RunFile, beginning, record_of
+from trainer.run.beginning import CHECKPOINTS, beginning
+from trainer.run.record import RunFile, record_of
 from trainer.run.request import Request
 
 MODEL = Path("/model.safetensors")
