@@ -30,7 +30,7 @@ def run(quick: bool) -> Report:
     """In turns."""
     figures, notes = [], [python()]
     for family in ("sd15",) if quick else ("sd15", "sdxl"):
-        starts = _starts(family, 1 if quick else 5)
+        starts = _starts(family, 1 if quick else 3)
         floor, step = median(starts.floor), median(starts.step)
         figures += [
             Figure(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-import tomli_w
+import tomlkit
 
 from contract.methods.train_file import train_file
 from contract.methods.training.recipe import FileField, as_training_table, decode_recipe
@@ -93,7 +93,7 @@ def _repeat(made: str, files: Mapping[FileField, Path], source: Path, folder: Pa
     tables = as_training_table(
         recipe, files={field: str(path) for field, path in files.items()}, folders=[str(source)]
     )
-    again = train_file(tomllib.loads(tomli_w.dumps(tables)))
+    again = train_file(tomllib.loads(tomlkit.dumps(tables)))
     assert again.source is not None and again.source.folders == [str(source)]
     asked = runs.request(files["model.base"], source, folder, **msgspec.to_builtins(again.settings))
     runs.go(asked)
