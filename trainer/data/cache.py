@@ -104,7 +104,8 @@ class Cache:
     def refresh(self) -> None:
         """Look for shards that others have written since, and forget those that are gone.
 
-        What cannot be read is noted in `damaged` and counts as missing.
+        What cannot be read is noted in `damaged` and counts as missing. Raises FileUnwritable where the
+        folder cannot be read.
         """
         try:
             names = {name for name in os.listdir(self.folder) if name.endswith(_SUFFIX)}

@@ -99,6 +99,11 @@ class Examples:
         self._texts = texts
         self._max_pixels = max_pixels
 
+    @property
+    def caches_latents(self) -> bool:
+        """Whether there is a cache for those that are not cropped by chance."""
+        return self._latents is not None
+
     def load(self, batch: Batch) -> Example:
         """The example of `batch`. Raises what `decode` and `Cache.read` raise."""
         pictures = [self._plan.pictures[item.picture] for item in batch.items]

@@ -20,6 +20,7 @@ class Lion(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
+        """Raises ValueError for numbers out of range."""
         if not all(0 <= beta < 1 for beta in betas) or lr < 0 or weight_decay < 0:
             raise ValueError("betas are in 0 … 1, lr and weight_decay not negative")
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})

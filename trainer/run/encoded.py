@@ -44,6 +44,11 @@ class Data(NamedTuple):
     texts: CachedTexts | None
     total: int
 
+    @property
+    def needs_vae(self) -> bool:
+        """Whether pictures are encoded in the loop, if only some."""
+        return not self.examples.caches_latents or any(each.random_crop for each in self.subsets)
+
     def shown(self, settings: TrainSettings) -> TrainPlan:
         """How the pictures go through the run."""
         return self.plan.shown(settings.training.accumulation, self.total)

@@ -72,8 +72,8 @@ def check_origin(request: Request) -> None:
 
 def _is_changed(before: TrainSettings, now: TrainSettings) -> bool:
     """Whether the result may be another than that of a run that had the new settings from the start: by
-    another length, which the rates follow from, or another type of what is cached."""
-    pairs = [(each.training.epochs, each.training.steps, each.caching) for each in (before, now)]
+    another length, which the rates follow from."""
+    pairs = [(each.training.epochs, each.training.steps) for each in (before, now)]
     return pairs[0] != pairs[1]
 
 

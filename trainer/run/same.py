@@ -18,7 +18,8 @@ _FREE: Final = frozenset(
         "metadata",
         "logging",
         "memory",
-        "caching",
+        "caching.latent_batch",
+        "caching.text_batch",
         "model.base",
         "model.vae",
         "training.epochs",
@@ -32,7 +33,7 @@ def lasting(settings: TrainSettings) -> dict[str, Any]:
     """What has to stay the same for a run to go on, as JSON would say it."""
     table: dict[str, Any] = msgspec.to_builtins(settings)
     kept = {name: value for name, value in table.items() if name not in _FREE}
-    for name in ("model", "training"):
+    for name in ("caching", "model", "training"):
         fields = kept[name].items()
         kept[name] = {field: value for field, value in fields if f"{name}.{field}" not in _FREE}
     return kept

@@ -48,6 +48,10 @@ class Sampler:
                 make_samples(painter, self._known.prompts, self._folder, step, checked=checked, told=told)
         finally:
             learner.network.train()
+            if not self._data.needs_vae:
+                # Training has more use for its memory; it is read again in a moment.
+                learner.loaded.unload("vae")
+                self._parts.release("vae")
 
     def _painter(self) -> Painter:
         settings, numbers, base = self._learner.settings, self._learner.numbers, self._parts.base

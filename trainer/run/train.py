@@ -217,10 +217,8 @@ class _Run:
 
     def _release(self, parts: Parts, data: Data) -> None:
         """Let go of the encoders that are not needed any more."""
-        settings = self._request.settings
         parts.release("text")
-        decodes = settings.caching.latents == "off" or any(each.random_crop for each in data.subsets)
-        if not decodes:
+        if not data.needs_vae:
             parts.release("vae")
 
     def _start(self, learner: Learner, path: str) -> None:

@@ -48,7 +48,8 @@ class Caching(Strict, frozen=True, kw_only=True):
         int,
         field(
             "Pictures at once",
-            "Encoded together while caching. More is faster where there is memory.",
+            "Encoded together while caching. More is faster where there is memory. On a CPU always one, so "
+            "that a run can be repeated to the byte.",
             unit="pictures",
             detail="expert",
             ge=1,
@@ -59,7 +60,7 @@ class Caching(Strict, frozen=True, kw_only=True):
         int,
         field(
             "Texts at once",
-            "Encoded together while caching.",
+            "Encoded together while caching. On a CPU always one.",
             unit="texts",
             detail="expert",
             ge=1,

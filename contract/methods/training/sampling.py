@@ -18,7 +18,8 @@ class Sampling(Strict, frozen=True, kw_only=True):
         field(
             "Prompts",
             "One picture each. May end in options: `--n` negative prompt, `--w` and `--h` size, `--d` seed, "
-            "`--l` guidance, `--s` steps, `--ss` sampler.",
+            "`--l` guidance, `--s` steps, `--ss` sampler. `--g`, of distilled models, is read and does "
+            "nothing for these families.",
         ),
     ] = []
     file: (

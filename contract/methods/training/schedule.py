@@ -15,13 +15,14 @@ End = Annotated[
 
 
 class WarmUp(Strict, frozen=True, kw_only=True):
-    """What all schedules share: a beginning in which the rate rises from 0 in a straight line."""
+    """What all schedules share: a beginning in which the rate rises in a straight line. Of w steps of it
+    the first has 1 ÷ (w + 1) of the rate, so that none teaches nothing."""
 
     warmup_steps: Annotated[
         int,
         field(
             "Warm-up",
-            "Steps in which the rate rises from 0. Or give `warmup_share`.",
+            "Steps in which the rate rises to its full height. Or give `warmup_share`.",
             unit="steps",
             ge=0,
             le=100_000_000,
@@ -31,7 +32,7 @@ class WarmUp(Strict, frozen=True, kw_only=True):
         float,
         field(
             "Warm-up, as a share",
-            "Share of all steps in which the rate rises from 0. Or give `warmup_steps`.",
+            "Share of all steps in which the rate rises to its full height. Or give `warmup_steps`.",
             detail="advanced",
             ge=0,
             lt=1,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from contract.errors import JobCanceled, OutOfMemory
+from contract.methods.train import TrainMetrics
 from tests.trainer.run import runs
 from trainer.families import Loaded
 from trainer.run.parts import Parts
@@ -92,3 +93,23 @@ def test_a_run_whose_memory_ran_out_leaves_no_model_with_its_error(
         runs.go(runs.request(bases["sd15"], source, tmp_path, **TABLES))
     assert _is_gone(loaded)
     assert ended.value.details["phase"] == "train"
+
+
+def test_encoders_are_gone_when_steps_are_made(
+    bases: Mapping[str, Path],
+    source: Path,
+    tmp_path: Path,
+    loaded: list[weakref.ref[torch.nn.Module]],
+    without_collector: None,
+) -> None:
+    """After caches were filled, and after samples."""
+    sampling = {"prompts": ["a cat --s 1 --w 64 --h 64"], "every_steps": 1}
+    asked = runs.request(bases["sd15"], source, tmp_path, sampling=sampling)
+    alive: list[set[str]] = []
+
+    class Looking(runs.Recorder):
+        def metrics(self, item: TrainMetrics) -> None:
+            alive.append({type(module).__name__ for each in loaded if (module := each()) is not None})
+
+    runs.go(asked, Looking())
+    assert alive == [{"UNet2DConditionModel"}] * 3

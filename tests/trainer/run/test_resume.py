@@ -89,6 +89,8 @@ def test_goes_on_with_a_longer_schedule(bases: Mapping[str, Path], source: Path,
     outcome = runs.go(longer, watcher)
     assert outcome.steps == 4
     assert [item.step for item in watcher.items] == [3, 4]
+    # Half a cosine over four steps.
+    assert [item.rates["unet"] for item in watcher.items] == pytest.approx([0.5e-4, 0.1464466e-4])
 
 
 def test_other_settings_are_refused_by_name(bases: Mapping[str, Path], source: Path, tmp_path: Path) -> None:
@@ -185,3 +187,24 @@ def test_a_model_that_was_changed_in_its_place_is_refused(
     save_file(tensors, model)
     with pytest.raises(InvalidParams, match="another model"):
         runs.go(runs.request(model, source, tmp_path, training={"steps": 4}))
+
+
+@pytest.mark.parametrize(
+    ("family", "compute"),
+    [
+        ("sd15", "bf16"),
+        ("sdxl", "fp16"),
+        pytest.param("sd15", "fp16", marks=pytest.mark.slow),
+        pytest.param("sdxl", "bf16", marks=pytest.mark.slow),
+    ],
+)
+def test_so_it_is_in_half_precision(
+    family: str, compute: str, bases: Mapping[str, Path], source: Path, tmp_path: Path
+) -> None:
+    tables = {**CHANCES, "precision": {"compute": compute}}
+    whole = runs.request(bases[family], source, tmp_path / "whole", **tables)
+    runs.go(whole)
+    other = runs.request(bases[family], source, tmp_path / "other", **tables)
+    stopped(other, 4)
+    runs.go(other)
+    assert runs.content(whole.output) == runs.content(other.output)

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from contract.errors import FileUnwritable, JobCanceled, NanLoss, OutputExists
 from contract.methods.training.run_record import decode_run
 from tests.trainer.run import runs
+from trainer import fixtures
 from trainer.run.alone import alone_in
 
 PROMPTS: dict[str, Any] = {
@@ -174,7 +177,10 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_pictures_and_the_last_go
         runs.go(asked)
     details = ended.value.details
     assert details["step"] > 1
-    assert all(Path(each).is_file() for each in details["images"])
+    # A batch of one.
+    (image,) = details["images"]
+    assert Path(image).parent == source / "2_cat"
+    assert image in str(ended.value.message)
     assert Path(details["checkpoint"]).is_dir()
 
 
@@ -228,3 +234,75 @@ def test_a_run_that_was_stopped_early_says_how_to_get_it_again(
     outcome = runs.go(again)
     assert outcome.stopped_early
     assert runs.content(stopped.output) == runs.content(again.output)
+
+
+def test_a_checkpoint_is_written_when_its_minutes_are_over(
+    bases: Mapping[str, Path], source: Path, tmp_path: Path
+) -> None:
+    watcher = runs.Recorder()
+    runs.go(runs.request(bases["sd15"], source, tmp_path, checkpoints={"every_minutes": 1e-9}), watcher)
+    assert [each.labels["step"] for each in watcher.files if each.role == "checkpoint"] == [1, 2, 3]
+
+
+def test_samples_are_of_the_weights_that_are_saved(
+    bases: Mapping[str, Path], source: Path, tmp_path: Path
+) -> None:
+    """A schedule-free optimizer has others to train on."""
+    sampling = {"prompts": ["a cat --s 3 --w 64 --h 64"], "every_steps": 4}
+    tables: dict[str, Any] = {
+        "optimizer": {"type": "adamw_schedule_free", "learning_rate": 0.05},
+        "schedule": {"type": "constant"},
+        "sampling": sampling,
+    }
+    asked = runs.request(bases["sd15"], source, tmp_path / "first", training={"steps": 4}, **tables)
+    runs.go(asked)
+    started = runs.request(
+        bases["sd15"],
+        source,
+        tmp_path / "second",
+        training={"steps": 1},
+        network={"start_from": {"path": asked.output}},
+        sampling=sampling,
+    )
+    runs.go(started)
+    before, after, loaded = (
+        numpy.asarray(Image.open(tmp_path / each), dtype=int)
+        for each in (
+            "first/run/samples/step-00000000-prompt-000.png",
+            "first/run/samples/step-00000004-prompt-000.png",
+            "second/run/samples/step-00000000-prompt-000.png",
+        )
+    )
+    assert abs(after - before).max() > 8
+    assert abs(after - loaded).max() <= 1
+
+
+def test_a_folder_of_diffusers_gives_what_its_single_file_gives(
+    family: str, source: Path, tmp_path: Path
+) -> None:
+    made = fixtures.write(family, tmp_path / "model", dtype="fp32")
+    contents: list[bytes] = []
+    for base in (made.folder, made.file):
+        asked = runs.request(Path(base), source, tmp_path / str(len(contents)), training={"steps": 2})
+        runs.go(asked)
+        contents.append(runs.content(asked.output)[1])
+    assert contents[0] == contents[1]
+
+
+def test_a_vae_of_its_own_takes_the_place_of_the_models(
+    bases: Mapping[str, Path], source: Path, tmp_path: Path
+) -> None:
+    beginning = "first_stage_model."
+    other = {
+        key.removeprefix(beginning): tensor * 0.9
+        for key, tensor in load_file(bases["sd15"]).items()
+        if key.startswith(beginning)
+    }
+    save_file(other, tmp_path / "other.safetensors")
+    plain = runs.request(bases["sd15"], source, tmp_path / "plain", training={"steps": 1})
+    own = runs.request(bases["sd15"], source, tmp_path / "own", training={"steps": 1})
+    runs.go(plain)
+    runs.go(msgspec.structs.replace(own, vae=str(tmp_path / "other.safetensors")))
+    said, tensors = runs.content(own.output)
+    assert tensors != runs.content(plain.output)[1]
+    assert said["ss_vae_name"] == "other.safetensors"

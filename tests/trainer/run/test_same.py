@@ -34,6 +34,8 @@ LASTING: list[tuple[str, dict[str, Any]]] = [
     ("optimizer.type", {"optimizer": {"type": "lion"}}),
     ("optimizer.rates.te1", {"optimizer": {"type": "adamw", "rates": {"te1": 0.5}}}),
     ("schedule.type", {"schedule": {"type": "linear"}}),
+    ("caching.caption_variants", {"caching": {"caption_variants": 3}}),
+    ("caching.dtype", {"caching": {"dtype": "bf16"}}),
     ("data.flip", {"data": {"flip": True}}),
     ("precision.compute", {"precision": {"compute": "bf16"}}),
     ("objective.noise_offset", {"objective": {"noise_offset": 0.1}}),
