@@ -10,7 +10,14 @@ from tests.bench.figures import Benchmark, Figure, Report, interleaved
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="benchmarks read /proc")
 
 
-@pytest.mark.parametrize("name", bench.BENCHMARKS)
+#: They train through a kernel of their own, or at full size; the others that do stand for them.
+_SLOW = {"train_full", "train_memory", "train_scale", "train_sdxl", "train_step"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=[pytest.mark.slow] if each in _SLOW else []) for each in bench.BENCHMARKS],
+)
 def test_a_benchmark_prints_its_figure_its_floor_and_their_ratio(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

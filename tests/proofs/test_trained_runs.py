@@ -30,7 +30,15 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "naming"), [("lora", "kohya"), ("locon", "kohya"), ("lora", "peft")])
+@pytest.mark.parametrize(
+    ("kind", "naming"),
+    [
+        ("lora", "kohya"),
+        # The files of these are looked at in every run by test_trained_loras.
+        pytest.param("locon", "kohya", marks=pytest.mark.slow),
+        pytest.param("lora", "peft", marks=pytest.mark.slow),
+    ],
+)
 def test_the_file_of_a_run_is_the_model_that_it_trained(
     model: Model, kind: str, naming: str, tmp_path: Path
 ) -> None:

@@ -24,7 +24,8 @@ from trainer.weights.hashes import file_hashes
 from trainer.weights.tensor_file import open_weights
 
 
-@pytest.mark.parametrize("naming", ["kohya", "peft"])
+# The proofs have the other naming, after a training.
+@pytest.mark.parametrize("naming", ["kohya", pytest.param("peft", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["lora", "locon"])
 @torch.no_grad()
 def test_a_fresh_pipeline_with_the_file_computes_what_the_model_computed_in_training(

@@ -53,10 +53,12 @@ def test_a_run_stopped_between_any_two_batches_ends_in_the_same_file(
     )
 
 
+# SDXL is trained twice by test_repeats.
+@pytest.mark.parametrize("name", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_two_runs_of_one_recipe_are_the_same(
-    bases: Mapping[str, Path], family: str, source: Path, tmp_path: Path
+    bases: Mapping[str, Path], name: str, source: Path, tmp_path: Path
 ) -> None:
-    asked = runs.request(bases[family], source, tmp_path, **CHANCES)
+    asked = runs.request(bases[name], source, tmp_path, **CHANCES)
     runs.go(asked)
     first = runs.content(asked.output)
     runs.go(runs.again(asked))
