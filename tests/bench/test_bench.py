@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="benchmarks read
 
 
 #: They train through a kernel of their own, or at full size; the others that do stand for them.
-_SLOW = {"train_full", "train_memory", "train_scale", "train_sdxl", "train_step"}
+_SLOW = {"train_full", "train_memory", "train_scale", "train_sdxl", "train_start", "train_step"}
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,11 @@ def _slow(name: str) -> bool:
 
 
 @needs_node
-@pytest.mark.parametrize("is_slow", [False, True], ids=["quick", "train"])
+@pytest.mark.parametrize(
+    "is_slow",
+    # tests/golden replays those of `train` in every run.
+    [pytest.param(False, id="quick"), pytest.param(True, id="train", marks=pytest.mark.slow)],
+)
 def test_a_host_in_another_language_replays_every_transcript(
     variables: dict[str, str], tmp_path: Path, is_slow: bool
 ) -> None:
