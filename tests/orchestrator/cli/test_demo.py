@@ -38,6 +38,7 @@ def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["models"]
 
 
+@pytest.mark.slow
 def test_it_ends_with_a_lora_and_its_samples(tmp_path: Path) -> None:
     smaller = with_startup_code(
         tmp_path,

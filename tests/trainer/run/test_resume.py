@@ -195,8 +195,8 @@ def test_a_model_that_was_changed_in_its_place_is_refused(
     ("family", "compute"),
     [
         ("sd15", "bf16"),
-        ("sdxl", "fp16"),
-        pytest.param("sd15", "fp16", marks=pytest.mark.slow),
+        ("sd15", "fp16"),
+        pytest.param("sdxl", "fp16", marks=pytest.mark.slow),
         pytest.param("sdxl", "bf16", marks=pytest.mark.slow),
     ],
 )
